@@ -1,0 +1,11 @@
+//! The one HTTP client. It is made for one authorised destination: it resolves no other name, follows no redirect,
+//! uses no proxy from the environment, and speaks TLS 1.2 or later.
+//!
+//! Architecture Invariant: no other crate opens a connection. Provider libraries get their client from here.
+#![allow(clippy::disallowed_methods, reason = "an enforcement crate: connections are made here")]
+
+mod client;
+mod fetch;
+
+pub use client::{Egress, EgressError, destination};
+pub use fetch::{Fetched, fetch};

@@ -1,0 +1,93 @@
+use std::path::Path;
+
+use action::{
+    Action, Actor, Autonomy, Command, Destination, Effect, FileDelete, FileRead, FileWrite, Network, Root,
+    SessionId, Verdict,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+fn agent() -> Actor {
+    Actor { person: "p".into(), agent: "varvel".into(), session: SessionId::new("s") }
+}
+
+fn write(root: &Root, path: &str) -> Action {
+    let path = root.resolve_or_new(path).unwrap();
+    FileWrite { path, content: vec![], replaces: None, diff: String::new() }.action()
+}
+
+#[test]
+fn levels() {
+    use Autonomy::{Ask, Auto, Edit, Observe};
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let here = root.resolve(".").unwrap();
+    let file = || root.resolve_or_new("a.txt").unwrap();
+    let read = FileRead { path: file() }.action();
+    let change = write(&root, "a.txt");
+    let delete = FileDelete { path: file() }.action();
+    let run =
+        Command { argv: vec!["ls".into()], directory: here, profile: "workspace".into(), timeout: None }
+            .action();
+    let fetch = Network {
+        destination: Destination { host: "example.org".into(), port: 443 },
+        url: "https://example.org/".into(),
+        purpose: "x".into(),
+    }
+    .action();
+    use Verdict as V;
+    for (level, expected) in [
+        (Observe, [V::Allow, V::Deny, V::Deny, V::Deny, V::Deny]),
+        (Ask, [V::Allow, V::Ask, V::Ask, V::Ask, V::Deny]),
+        (Edit, [V::Allow, V::Allow, V::Ask, V::Ask, V::Deny]),
+        (Auto, [V::Allow, V::Allow, V::Allow, V::Allow, V::Deny]),
+    ] {
+        let policy = Policy::new(level);
+        let got = [&read, &change, &delete, &run, &fetch].map(|a| policy.decide(&agent(), a).verdict);
+        assert_eq!(got, expected, "{level}");
+    }
+    let person = Actor { agent: BY_HAND.into(), ..agent() };
+    assert_eq!(Policy::new(Observe).decide(&person, &fetch).verdict, V::Allow);
+}
+
+#[test]
+fn protections_hold_at_every_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let policy = Policy::new(Autonomy::Auto);
+    for path in [
+        ".git/hooks/pre-commit",
+        ".git",
+        "sub/.vscode/tasks.json",
+        "AGENTS.md",
+        "deep/Agents.MD",
+        ".github/workflows/ci.yml",
+        ".cargo/config.toml",
+        ".mcp.json",
+    ] {
+        let decision = policy.decide(&agent(), &write(&root, path));
+        assert_eq!(
+            (decision.verdict, decision.rule.as_str()),
+            (Verdict::Ask, "builtin.host-trusted-file"),
+            "{path}"
+        );
+    }
+    for path in [".env", "sub/.env.local", "ID_RSA", "server.key", ".ssh/config", "x/credentials.json"] {
+        let read = FileRead { path: root.resolve_or_new(path).unwrap() }.action();
+        assert_eq!(policy.decide(&agent(), &read).rule, "builtin.secret-file", "{path}");
+    }
+    for path in [".env.example", "src/key.rs", "environment.md", "github/workflows/x"] {
+        assert!(!is_secret(Path::new(path)) && !host_trusted(Path::new(path)), "{path}");
+    }
+    let observe = Policy::new(Autonomy::Observe).decide(&agent(), &write(&root, ".git/config"));
+    assert_eq!(observe.verdict, Verdict::Deny, "deny beats ask");
+}
+
+proptest! {
+    #[test]
+    fn a_protected_directory_protects_everything_below(parts in prop::collection::vec("[a-z.]{1,6}", 0..4)) {
+        let path = Path::new("a/.git").join(parts.join("/"));
+        prop_assert!(host_trusted(&path));
+    }
+}
