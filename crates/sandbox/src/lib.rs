@@ -25,4 +25,4 @@ pub use launcher::{LAUNCHER_ARG, launcher_main};
 pub use probe::{Check, probe};
 pub use profile::{PROFILES, Profile};
 pub use run::{CommandOutput, Exit, Io, run};
-pub use worker::{Worker, spawn_worker};
+pub use worker::{Pipes, Worker, spawn_worker};

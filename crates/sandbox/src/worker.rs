@@ -16,12 +16,12 @@ use crate::run::{Launched, launch};
 
 /// A running helper. Dropping it ends the process and everything it started.
 pub struct Worker {
-    /// What it reads.
-    pub input: pipe::Sender,
-    /// What it prints. Its standard error goes to ours only with `VARVEL_WORKER_LOG=1`.
-    pub output: pipe::Receiver,
     launched: Launched,
 }
+
+/// Both ends of the conversation with a worker: what it reads, and what it prints. Its standard error goes to ours
+/// only with `VARVEL_WORKER_LOG=1`.
+pub type Pipes = (pipe::Sender, pipe::Receiver);
 
 impl Worker {
     /// Why it ended, once its output has ended.
@@ -45,7 +45,7 @@ pub fn spawn_worker(
     program: &Path,
     args: &[String],
     data: &[PathBuf],
-) -> Result<Worker, SandboxError> {
+) -> Result<(Worker, Pipes), SandboxError> {
     let failed = SandboxError::Launcher;
     let profile = Profile::worker()?;
     let mut argv = vec![program.to_string_lossy().into_owned()];
@@ -60,5 +60,5 @@ pub fn spawn_worker(
     let launched = launch(&plan, None, [child_input.into(), child_output.into(), stderr])?;
     let input = pipe::Sender::from_owned_fd(OwnedFd::from(input)).map_err(failed)?;
     let output = pipe::Receiver::from_owned_fd(OwnedFd::from(output)).map_err(failed)?;
-    Ok(Worker { input, output, launched })
+    Ok((Worker { launched }, (input, output)))
 }
