@@ -153,6 +153,7 @@ fn environment(profile: &Profile, home: &Path) -> Vec<(String, String)> {
     all.push(("HOME".into(), home.to_string_lossy().into_owned()));
     all.push(("TMPDIR".into(), "/tmp".into()));
     all.push(("VARVEL_SANDBOX".into(), "1".into()));
+    all.extend(profile.fixed.clone());
     all
 }
 

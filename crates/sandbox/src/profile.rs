@@ -38,6 +38,8 @@ pub struct Profile {
     pub(crate) home: Vec<String>,
     pub(crate) protect: Vec<String>,
     pub(crate) environment: Vec<String>,
+    #[serde(default)]
+    pub(crate) fixed: std::collections::BTreeMap<String, String>,
     pub(crate) unix_sockets: bool,
     pub(crate) limits: ResourceLimits,
 }

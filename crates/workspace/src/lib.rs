@@ -14,7 +14,7 @@ mod write;
 
 pub use diff::unified;
 pub use error::FileError;
-pub use list::{Entry, Listing, list};
+pub use list::{Entry, Listing, list, paths};
 pub use read::{Content, MAX_FILE, read};
 pub use search::{Hit, Hits, Query, search};
 pub use state::{StateFile, create_private_dir, remove_state};

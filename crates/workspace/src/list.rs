@@ -77,3 +77,20 @@ pub(crate) fn walk(start: &std::path::Path) -> WalkBuilder {
         .filter_entry(|entry| !matches!(entry.file_name().to_str(), Some(".git" | ".hg" | ".svn" | ".jj")));
     walk
 }
+
+/// Every regular file beneath the workspace that is not ignored, with its size in bytes, sorted. Names only: reading
+/// one is an action of its own.
+#[must_use]
+pub fn paths(root: &action::Root) -> Vec<(std::path::PathBuf, u64)> {
+    let mut found: Vec<_> = walk(root.path())
+        .build()
+        .flatten()
+        .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
+        .filter_map(|entry| {
+            let size = entry.metadata().ok()?.len();
+            Some((entry.path().strip_prefix(root.path()).ok()?.to_owned(), size))
+        })
+        .collect();
+    found.sort();
+    found
+}
