@@ -51,6 +51,14 @@ pub enum AgentError {
     /// A rule does not let the context go to the model.
     #[error("the model was not asked: {0}")]
     Refused(String),
+    /// An attempt to repair is still in a file.
+    #[error("an attempt that did not help is still in {path}: {why}")]
+    NotTakenBack {
+        /// The file, relative to the workspace.
+        path: String,
+        /// Why it could not be put back.
+        why: String,
+    },
 }
 
 /// One session.
@@ -61,11 +69,11 @@ pub struct Session<'a> {
     redactor: &'a Redactor,
     system: Clean,
     options: Options,
-    summary: Summary,
+    summary: &'a mut Summary,
 }
 
 impl<'a> Session<'a> {
-    /// A session that has seen nothing yet.
+    /// A session that has seen nothing yet. `summary` says what it did, even when it is dropped half-way.
     #[must_use]
     pub fn new(
         gate: &'a Gate,
@@ -74,14 +82,9 @@ impl<'a> Session<'a> {
         redactor: &'a Redactor,
         system: Clean,
         options: Options,
+        summary: &'a mut Summary,
     ) -> Self {
-        Self { gate, model, toolbox, redactor, system, options, summary: Summary::default() }
-    }
-
-    /// What it did so far.
-    #[must_use]
-    pub fn summary(&self) -> &Summary {
-        &self.summary
+        Self { gate, model, toolbox, redactor, system, options, summary }
     }
 
     /// Works on `prompt` until it is done or stopped; returns the answer.
@@ -147,6 +150,7 @@ impl<'a> Session<'a> {
             temperature: None,
             stop: Vec::new(),
             prefix: None,
+            seed: None,
             stream: self.options.stream,
         };
         ask(self.gate, self.model, &request, events).await

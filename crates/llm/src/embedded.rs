@@ -120,6 +120,9 @@ impl Embedded {
         if !tools.is_empty() {
             body["schema"] = grammar::schema(tools);
         }
+        if let Some(seed) = request.seed {
+            body["seed"] = seed.into();
+        }
         if let Some(prefix) = request.prefix {
             body["assistant_prefix"] = prefix.into();
         }

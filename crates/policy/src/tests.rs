@@ -47,6 +47,12 @@ fn levels() {
         let got = [&read, &change, &delete, &run, &fetch].map(|a| policy.decide(&agent(), a).verdict);
         assert_eq!(got, expected, "{level}");
     }
+    let here = root.resolve(".").unwrap();
+    let download =
+        Command { argv: vec!["pip".into()], directory: here, profile: DOWNLOAD_PROFILE.into(), timeout: None }
+            .action();
+    let decision = Policy::new(Auto).decide(&agent(), &download);
+    assert_eq!((decision.verdict, decision.rule.as_str()), (V::Deny, "builtin.network-profile"));
     let person = Actor { agent: BY_HAND.into(), ..agent() };
     assert_eq!(Policy::new(Observe).decide(&person, &fetch).verdict, V::Allow);
 }

@@ -89,16 +89,16 @@ fn outer(plan_fd: &OwnedFd, status: &File, workspace: OwnedFd) -> Result<i32, Fa
     close_on_exec();
     let plan = read_plan(plan_fd)?;
     let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
-    unshare(
-        CloneFlags::CLONE_NEWUSER
-            | CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWCGROUP,
-    )
-    .map_err(Failure::at("creating namespaces"))?;
+    let mut namespaces = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    if !plan.network {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    unshare(namespaces).map_err(Failure::at("creating namespaces"))?;
     // Never root inside: root outside appears as an ordinary user.
     let inner = |id: u32| if id == 0 { 1000 } else { id };
     let (inner_user, inner_group) = (inner(user.as_raw()), inner(group.as_raw()));
@@ -180,7 +180,9 @@ fn init(
         .map_err(Failure::at("tying the process to its parent"))?;
     root::build(plan, workspace.as_fd(), ids)?;
     nix::unistd::sethostname("sandbox").map_err(Failure::at("naming the host"))?;
-    loopback_up().map_err(Failure::at("bringing up the loopback device"))?;
+    if !plan.network {
+        loopback_up().map_err(Failure::at("bringing up the loopback device"))?;
+    }
     limit_resources(plan).map_err(Failure::at("setting resource limits"))?;
     drop_capabilities().map_err(Failure::at("dropping capabilities"))?;
     rustix::thread::set_no_new_privs(true).map_err(Failure::at("no_new_privs"))?;

@@ -22,6 +22,7 @@ mod worker;
 pub use capture::{Captured, Tap};
 pub use error::SandboxError;
 pub use launcher::{LAUNCHER_ARG, launcher_main};
+pub use plan::check_workspace;
 pub use probe::{Check, probe};
 pub use profile::{PROFILES, Profile};
 pub use run::{CommandOutput, Exit, Io, run};

@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     /// A session of its own, without the terminal.
     pub(crate) detach: bool,
     pub(crate) unix_sockets: bool,
+    /// Shares the machine's network.
+    pub(crate) network: bool,
     pub(crate) memory_mb: u64,
     pub(crate) processes: u64,
     pub(crate) open_files: u64,
@@ -123,6 +125,7 @@ impl Plan {
             home: home.as_path().into(),
             detach: true,
             unix_sockets: profile.unix_sockets,
+            network: profile.network,
             memory_mb: limits.memory_mb,
             processes: limits.processes,
             open_files: limits.open_files,
@@ -162,6 +165,14 @@ fn plain(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 32
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// Whether commands can be confined to this workspace.
+///
+/// # Errors
+/// If it is or holds the home directory, or belongs to the system.
+pub fn check_workspace(root: &Root) -> Result<(), SandboxError> {
+    suitable(root.path(), &home())
 }
 
 /// A workspace that is, or holds, the home directory or the system would give away what the sandbox protects.

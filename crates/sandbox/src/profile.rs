@@ -41,6 +41,9 @@ pub struct Profile {
     #[serde(default)]
     pub(crate) fixed: std::collections::BTreeMap<String, String>,
     pub(crate) unix_sockets: bool,
+    /// Whether it shares the machine's network. Only for what a person starts by hand; the gate sees to that.
+    #[serde(default)]
+    pub(crate) network: bool,
     pub(crate) limits: ResourceLimits,
 }
 
@@ -53,6 +56,7 @@ impl Profile {
         let text = match name {
             "workspace" => include_str!("../profiles/workspace.toml"),
             "read-only" => include_str!("../profiles/read-only.toml"),
+            policy::DOWNLOAD_PROFILE => include_str!("../profiles/download.toml"),
             _ => return Err(SandboxError::NoSuchProfile { name: name.to_owned() }),
         };
         Self::parse(text)
@@ -80,7 +84,9 @@ mod tests {
         for name in PROFILES {
             assert!(!Profile::named(name).unwrap().description.is_empty());
         }
-        assert!(Profile::worker().is_ok());
+        assert!(!Profile::worker().unwrap().network);
+        assert!(!Profile::named("workspace").unwrap().network);
+        assert!(Profile::named(policy::DOWNLOAD_PROFILE).unwrap().network);
         let error = Profile::named("none").unwrap_err().to_string();
         assert!(error.contains("workspace"), "{error}");
     }

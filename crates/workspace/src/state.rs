@@ -32,7 +32,16 @@ impl StateFile {
         name.push(".part");
         let partial = PathBuf::from(name);
         let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&partial)?;
+        file.try_lock().map_err(|_| {
+            io::Error::new(io::ErrorKind::WouldBlock, "another process of Varvel is writing it now")
+        })?;
         Ok(Self { file, partial, path: path.to_owned() })
+    }
+
+    /// Where it is while it is being written.
+    #[must_use]
+    pub fn partial_path(&self) -> &Path {
+        &self.partial
     }
 
     /// Bytes written so far.
@@ -43,12 +52,12 @@ impl StateFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Throws away what was written so far.
+    /// Keeps only the first `length` bytes.
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn restart(&self) -> io::Result<()> {
-        self.file.set_len(0)
+    pub fn truncate(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
     }
 
     /// Makes it durable and gives it its name.
@@ -74,7 +83,7 @@ impl StateFile {
     /// If the file system refuses; then the old content is still there.
     pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         let mut state = Self::resume(path)?;
-        state.restart()?;
+        state.truncate(0)?;
         state.file.write_all(content)?;
         state.finish()
     }

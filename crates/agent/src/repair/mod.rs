@@ -8,19 +8,20 @@ mod code;
 mod locate;
 mod tests_command;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use action::{Command, Effect, FileRead, FileWrite, Root};
+use action::{Command, Effect, FileRead, FileWrite, Root, Target};
 use gate::{Gate, GateError};
 use ledger::LedgerError;
 use llm::{ChatRequest, Message, Model};
 use redact::{Clean, Redactor, Source};
 use sandbox::{CommandOutput, Exit, Io};
 use tools::Note;
-use workspace::Content;
+use workspace::{Change, Content};
 
 use crate::event::{AgentEvent, Events};
-use crate::session::{AgentError, Stop, StopCause, ask};
+use crate::session::{AgentError, Stop, ask};
 use crate::summary::Summary;
 
 pub use tests_command::detect as detect_tests;
@@ -54,8 +55,30 @@ pub struct Repair<'a> {
     pub tests: String,
     /// Most attempts.
     pub attempts: usize,
-    /// What happened.
-    pub summary: Summary,
+    /// What happened, even when it is dropped half-way.
+    pub summary: &'a mut Summary,
+    /// The attempt that is in a file now and not yet known to be right; see [`take_back`].
+    pub trial: &'a mut Option<Trial>,
+}
+
+/// An attempt that was written to a file.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    path: String,
+    before: Content,
+}
+
+/// How a repair ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The tests passed before anything was changed.
+    NothingToRepair(String),
+    /// The tests pass now. The text is for the person.
+    Fixed(String),
+    /// They do not, and every file is as it was.
+    NotFixed(String),
+    /// A limit was reached; every file is as it was.
+    Limit(String),
 }
 
 /// Why an attempt or the whole strategy could not go on.
@@ -66,6 +89,12 @@ enum Halt {
     Told(String),
 }
 
+impl From<AgentError> for Halt {
+    fn from(error: AgentError) -> Self {
+        Self::Error(error)
+    }
+}
+
 impl From<LedgerError> for Halt {
     fn from(error: LedgerError) -> Self {
         Self::Error(error.into())
@@ -73,71 +102,74 @@ impl From<LedgerError> for Halt {
 }
 
 impl Repair<'_> {
-    /// Repairs until the tests pass or the attempts are used up. Returns the answer for the person, whether the
-    /// tests pass now, and why it stopped.
+    /// Repairs until the tests pass or the attempts are used up.
     ///
     /// # Errors
     /// If the model cannot be asked or the ledger cannot be written.
-    pub async fn run(
-        &mut self,
-        task: &str,
-        events: &mut dyn Events,
-    ) -> Result<(String, bool, StopCause), AgentError> {
-        match self.work(task, events).await {
-            Ok((answer, fixed)) => Ok((answer, fixed, StopCause::Done)),
-            Err(Halt::Limit(why)) => Ok((String::new(), false, StopCause::Limit(why))),
-            Err(Halt::Told(why)) => Ok((why, false, StopCause::Done)),
+    pub async fn run(&mut self, task: &str, events: &mut dyn Events) -> Result<Ending, AgentError> {
+        let worked = self.work(task, events).await;
+        // Whatever happened: an attempt that is not known to be right does not stay.
+        if let Some(trial) = self.trial.take() {
+            take_back(self.gate, self.root, &trial).await?;
+        }
+        match worked {
+            Ok(ending) => Ok(ending),
+            Err(Halt::Limit(why)) => Ok(Ending::Limit(why)),
+            Err(Halt::Told(why)) => Ok(Ending::NotFixed(why)),
             Err(Halt::Error(error)) => Err(error),
         }
     }
 
-    async fn work(&mut self, task: &str, events: &mut dyn Events) -> Result<(String, bool), Halt> {
+    async fn work(&mut self, task: &str, events: &mut dyn Events) -> Result<Ending, Halt> {
         let (passed, output) = self.run_tests(events).await?;
         if passed {
             let answer = format!("The tests pass already (`{}`); nothing was changed.", self.tests);
-            return Ok((answer, true));
+            return Ok(Ending::NothingToRepair(answer));
         }
         let candidates = self.candidates(&output).await?;
         if candidates.is_empty() {
             let answer = "The tests fail, but their output leads to no function in a language that is understood \
                           (Python, Rust, JavaScript, Go). Nothing was changed.";
-            return Ok((answer.to_owned(), false));
+            return Ok(Ending::NotFixed(answer.to_owned()));
         }
         let names: Vec<&str> = candidates.iter().map(|c| c.function.name.as_str()).collect();
         events.event(&AgentEvent::Notice { text: &format!("suspected: {}", names.join(", ")) });
         let task = self.redactor.clean(task, Source::Other);
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         for attempt in 0..self.attempts {
             let candidate = &candidates[attempt % candidates.len()];
-            // A first round without chance, one answer for each function; then warmer, with other seeds.
-            let temperature = if attempt < candidates.len() { 0.0 } else { WARM };
+            // A first round without chance, one answer for each function; then warmer, each with its own seed.
+            let round = u32::try_from(attempt / candidates.len()).unwrap_or(u32::MAX);
             let about = format!("attempt {}: {} in {}", attempt + 1, candidate.function.name, candidate.path);
             events.event(&AgentEvent::Notice { text: &about });
-            let proposal = self.propose(&task, &output, candidate, temperature, events).await?;
-            let Some(new) = proposal.filter(|new| !seen.contains(&(candidate.path.clone(), new.clone()))) else {
+            let proposal = self.propose(&task, &output, candidate, round, events).await?;
+            let Some(new) = proposal.filter(|new| seen.insert((candidate.path.clone(), new.clone()))) else {
                 events.event(&AgentEvent::Notice { text: "rejected: unchanged, tried before, or not a function" });
                 continue;
             };
-            seen.push((candidate.path.clone(), new.clone()));
             let before = self.read(&candidate.path).await?;
-            let Some(change) = self.write(&candidate.path, &before, new.as_bytes()).await? else { continue };
+            if before.bytes == new.as_bytes() {
+                continue;
+            }
+            *self.trial = Some(Trial { path: candidate.path.clone(), before: before.clone() });
+            let change = self.write(&candidate.path, &before, new.as_bytes()).await?;
             let (passed, _) = self.run_tests(events).await?;
             if passed {
+                *self.trial = None;
                 self.summary.add(Note::Changed(change));
-                let answer = format!(
+                return Ok(Ending::Fixed(format!(
                     "Fixed `{}` in {}; the tests pass now (`{}`).",
                     candidate.function.name, candidate.path, self.tests
-                );
-                return Ok((answer, true));
+                )));
             }
-            let now = self.read(&candidate.path).await?;
-            self.write(&candidate.path, &now, &before.bytes).await?;
+            if let Some(trial) = self.trial.take() {
+                take_back(self.gate, self.root, &trial).await?;
+            }
         }
-        let answer = format!(
+        Ok(Ending::NotFixed(format!(
             "Not fixed: none of {} attempts made the tests pass (`{}`). Every file is as it was.",
             self.attempts, self.tests
-        );
-        Ok((answer, false))
+        )))
     }
 
     /// Asks for a corrected function; returns the whole file with it in place.
@@ -146,7 +178,7 @@ impl Repair<'_> {
         task: &Clean,
         output: &str,
         candidate: &Candidate,
-        temperature: f64,
+        round: u32,
         events: &mut dyn Events,
     ) -> Result<Option<String>, Halt> {
         let source = Source::File(&candidate.path);
@@ -168,9 +200,10 @@ impl Repair<'_> {
             messages: vec![Message::User(Clean::join(&text, ""))],
             tools: Vec::new(),
             max_output_tokens: 700,
-            temperature: Some(temperature),
+            temperature: Some(if round == 0 { 0.0 } else { WARM }),
             stop: if candidate.prefix(self.model).is_some() { vec!["```".to_owned()] } else { Vec::new() },
             prefix: candidate.prefix(self.model),
+            seed: Some(round),
             stream: true,
         };
         let reply = ask(self.gate, self.model, &request, events).await.map_err(|stop| match stop {
@@ -230,24 +263,12 @@ impl Repair<'_> {
         }
     }
 
-    async fn write(
-        &mut self,
-        path: &str,
-        before: &Content,
-        after: &[u8],
-    ) -> Result<Option<workspace::Change>, Halt> {
-        if before.bytes == after {
-            return Ok(None);
-        }
-        let effect = FileWrite {
-            path: self.root.resolve(path).map_err(|error| Halt::Told(error.to_string()))?,
-            content: after.to_vec(),
-            replaces: Some(before.digest),
-            diff: workspace::unified(path, Some(&before.bytes), Some(after)),
-        };
+    async fn write(&mut self, path: &str, before: &Content, after: &[u8]) -> Result<Change, Halt> {
+        let target = self.root.resolve(path).map_err(|error| Halt::Told(error.to_string()))?;
+        let effect = replacing(target, path, before, after);
         let what = effect.action().summary();
         let wrote = self.gate.perform(effect, async |write| workspace::write(write)).await;
-        Ok(Some(wrote.map_err(|error| self.told(what, error))?.value))
+        Ok(wrote.map_err(|error| self.told(what, error))?.value)
     }
 
     /// A refusal ends the strategy, and is remembered.
@@ -271,17 +292,37 @@ impl Repair<'_> {
     }
 }
 
+fn replacing(target: Target, path: &str, before: &Content, after: &[u8]) -> FileWrite {
+    FileWrite {
+        path: target,
+        content: after.to_vec(),
+        replaces: Some(before.digest),
+        diff: workspace::unified(path, Some(&before.bytes), Some(after)),
+    }
+}
+
+/// Puts a file back as it was before an attempt, if the attempt is still in it.
+///
+/// # Errors
+/// If it cannot be put back; the error says which file.
+pub async fn take_back(gate: &Gate, root: &Root, trial: &Trial) -> Result<(), AgentError> {
+    let failed = |why: String| AgentError::NotTakenBack { path: trial.path.clone(), why };
+    let target = root.resolve(&trial.path).map_err(|error| failed(error.to_string()))?;
+    let read = gate.perform(FileRead { path: target.clone() }, async |file| workspace::read(file)).await;
+    let now = read.map_err(|error| failed(error.to_string()))?.value;
+    if now.bytes == trial.before.bytes {
+        return Ok(());
+    }
+    let effect = replacing(target, &trial.path, &now, &trial.before.bytes);
+    let wrote = gate.perform(effect, async |write| workspace::write(write)).await;
+    wrote.map(drop).map_err(|error| failed(error.to_string()))
+}
+
 impl Candidate {
     /// The embedded model's answer is started for it; other models are asked in words.
     fn prefix(&self, model: &dyn Model) -> Option<&'static str> {
         (model.info().reach == action::Reach::Embedded).then(|| self.language.opening())
     }
-}
-
-/// Whether a task reads as if something should be repaired until tests pass.
-#[must_use]
-pub fn fits(root: &Root, model: &dyn Model) -> bool {
-    model.info().small && detect_tests(root).is_some()
 }
 
 impl Function {

@@ -1,0 +1,11 @@
+//! One module for each command.
+
+pub(crate) mod audit;
+pub(crate) mod docs;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod model;
+pub(crate) mod progress;
+pub(crate) mod run;
+pub(crate) mod trail;
+pub(crate) mod vault;

@@ -1,0 +1,71 @@
+//! Exit statuses, and failures with the status they lead to.
+
+use gate::GateError;
+use ledger::LedgerError;
+use sandbox::SandboxError;
+
+/// The exit status of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit(i32);
+
+impl Exit {
+    /// Done.
+    pub(crate) const DONE: Self = Self(0);
+    /// Failed.
+    pub(crate) const FAILED: Self = Self(1);
+    /// Called wrongly, or configured wrongly.
+    pub(crate) const USAGE: Self = Self(2);
+    /// Stopped by policy, a limit, or an approval that nobody could give.
+    pub(crate) const REFUSED: Self = Self(3);
+    /// The model cannot be reached or used.
+    pub(crate) const UNREACHABLE: Self = Self(4);
+
+    /// Passed through from a command, or 128 + N for signal N.
+    pub(crate) fn from_code(code: i32) -> Self {
+        Self(code)
+    }
+
+    pub(crate) fn code(self) -> i32 {
+        self.0
+    }
+}
+
+/// Something that ends the program with a message.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn failed(message: impl std::fmt::Display) -> Self {
+        Self { exit: Exit::FAILED, message: message.to_string() }
+    }
+
+    pub(crate) fn usage(message: impl std::fmt::Display) -> Self {
+        Self { exit: Exit::USAGE, message: message.to_string() }
+    }
+
+    pub(crate) fn unreachable(message: impl std::fmt::Display) -> Self {
+        Self { exit: Exit::UNREACHABLE, message: message.to_string() }
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<GateError<SandboxError>> for Failure {
+    fn from(error: GateError<SandboxError>) -> Self {
+        let exit = match &error {
+            GateError::Refused { .. } | GateError::Unanswered { .. } => Exit::REFUSED,
+            GateError::Failed(SandboxError::Exec { not_found: true, .. }) => Exit::from_code(127),
+            GateError::Failed(SandboxError::Exec { .. }) => Exit::from_code(126),
+            GateError::Failed(SandboxError::NoSuchProfile { .. }) => Exit::USAGE,
+            _ => Exit::FAILED,
+        };
+        Self { exit, message: error.to_string() }
+    }
+}
