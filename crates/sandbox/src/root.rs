@@ -100,8 +100,9 @@ fn take<'a>(wanted: &'a Mount, workspace: BorrowedFd<'_>) -> Result<Option<Sourc
         // Found again inside the workspace when it is in place.
         MountKind::Protected | MountKind::Hidden => (None, false),
         MountKind::Workspace { writable } => {
+            let here = same_directory(&path, workspace).map_err(failed)?;
             let tree = clone_tree(
-                workspace,
+                here.as_fd(),
                 Path::new(""),
                 OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE,
             )
@@ -133,6 +134,18 @@ fn take<'a>(wanted: &'a Mount, workspace: BorrowedFd<'_>) -> Result<Option<Sourc
         }
     };
     Ok(Some(Source { mount: wanted, tree, directory }))
+}
+
+/// Opens `path` in this mount namespace and makes sure that it is the directory that was decided on. (The handle
+/// itself belongs to the mount namespace outside, from which the kernel clones nothing.)
+fn same_directory(path: &Path, decided: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let here = rustix::fs::open(path, flags, Mode::empty())?;
+    let (found, wanted) = (rustix::fs::fstat(&here)?, rustix::fs::fstat(decided)?);
+    if (found.st_dev, found.st_ino) != (wanted.st_dev, wanted.st_ino) {
+        return Err(io::Error::other("another directory has taken its place"));
+    }
+    Ok(here)
 }
 
 fn place(plan: &Plan, source: Source<'_>) -> Result<(), Failure> {

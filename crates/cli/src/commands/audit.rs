@@ -63,9 +63,9 @@ fn log(home: &Home, last: Option<usize>, session: Option<&str>, as_json: bool) -
     for entry in Entries::open(&home.ledger())? {
         if let Some(wanted) = session {
             // Outcomes name their intent, not their session.
-            let chosen = match entry.pointer("/actor/session").and_then(Value::as_str) {
+            let chosen = match entry.pointer("/record/actor/session").and_then(Value::as_str) {
                 Some(id) => id.starts_with(wanted),
-                None => entry["intent"].as_u64().is_some_and(|intent| intents.contains(&intent)),
+                None => entry["record"]["intent"].as_u64().is_some_and(|intent| intents.contains(&intent)),
             };
             if !chosen {
                 continue;
@@ -90,37 +90,39 @@ fn log(home: &Home, last: Option<usize>, session: Option<&str>, as_json: bool) -
 
 /// One entry for people.
 fn describe(entry: &Value) -> String {
-    let text = |at: &str| entry.pointer(at).and_then(Value::as_str).unwrap_or_default();
-    let time = text("/time").parse::<Timestamp>().map_or_else(
-        |_| text("/time").to_owned(),
+    let record = &entry["record"];
+    let text = |at: &str| record.pointer(at).and_then(Value::as_str).unwrap_or_default();
+    let time = entry["time"].as_str().unwrap_or_default();
+    let time = time.parse::<Timestamp>().map_or_else(
+        |_| time.to_owned(),
         |time| time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S").to_string(),
     );
     let clip = |text: &str| terminal::line(text, WIDTH);
     let what = match text("/type") {
         "session-start" => {
             let who = format!("session {} of {} ({})", text("/actor/session"), text("/actor/person"), text("/actor/agent"));
-            format!("{} {}", styled(BOLD, clip(&who)), clip(&facts(&entry["about"], &[])))
+            format!("{} {}", styled(BOLD, clip(&who)), clip(&facts(&record["about"], &[])))
         }
-        "session-end" => format!("session ended: {}", clip(&facts(&entry["about"], &[]))),
+        "session-end" => format!("session ended: {}", clip(&facts(&record["about"], &[]))),
         "intent" => {
             let verdict = match text("/approval/scope") {
                 "" => text("/decision/verdict").to_owned(),
                 scope => format!("{} said yes ({scope})", text("/approval/by")),
             };
             let verdict = format!("{verdict}: {}", text("/decision/rule"));
-            format!("{}  {}", clip(&summary(&entry["action"])), styled(DIM, clip(&verdict)))
+            format!("{}  {}", clip(&summary(&record["action"])), styled(DIM, clip(&verdict)))
         }
         "refused" => {
-            let action = clip(&summary(&entry["action"]));
+            let action = clip(&summary(&record["action"]));
             format!("{} {action}  {}", styled(BAD, "refused"), styled(DIM, clip(text("/decision/rule"))))
         }
         "outcome" => {
             let style = if text("/status") == "done" { GOOD } else { WARN };
-            let known = ["seq", "prev", "time", "type", "intent", "status", "hash"];
+            let known = ["type", "intent", "status"];
             let status = styled(style, clip(text("/status")));
-            format!("  {status} ({}) {}", entry["intent"], styled(DIM, clip(&facts(entry, &known))))
+            format!("  {status} ({}) {}", record["intent"], styled(DIM, clip(&facts(record, &known))))
         }
-        _ => clip(&facts(entry, &["prev", "hash", "time"])),
+        _ => clip(&facts(record, &[])),
     };
     format!("{:>6}  {}  {what}", entry["seq"].as_u64().unwrap_or_default(), styled(DIM, clip(&time)))
 }
