@@ -101,11 +101,13 @@ impl Embedded {
         on: &mut dyn FnMut(Event<'_>),
     ) -> Result<Reply, LlmError> {
         let mut guard = self.process.lock().await;
-        let process = match guard.as_mut() {
+        // Taken out while it works: if this future is dropped half-way, the process ends with it, and nobody reads
+        // the rest of its answer for the beginning of the next.
+        let mut process = match guard.take() {
             Some(process) => process,
             None => {
                 on(Event::Loading);
-                guard.insert(self.start(&authorized).await?)
+                self.start(&authorized).await?
             }
         };
         process.serial += 1;
@@ -127,27 +129,21 @@ impl Embedded {
             body["assistant_prefix"] = prefix.into();
         }
         let result = process.converse(&body, tools.is_empty(), on).await;
-        match result {
-            Ok((text, finish, tokens)) => {
-                let serial = process.serial;
-                let (text, calls, mut stop) =
-                    if tools.is_empty() { (text, vec![], StopReason::Done) } else { grammar::parse(&text, serial) };
-                if finish == "length" {
-                    stop = StopReason::Length;
-                }
-                if !tools.is_empty() && !text.is_empty() {
-                    on(Event::Text(&text));
-                }
-                Ok(Reply { text, reasoning: None, calls, stop, tokens, price: self.info.price })
-            }
-            Err(error) => {
-                if matches!(error, LlmError::Worker { .. }) {
-                    // Start afresh next time.
-                    *guard = None;
-                }
-                Err(error)
-            }
+        let serial = process.serial;
+        // After a failure of its own it starts afresh next time.
+        if !matches!(result, Err(LlmError::Worker { .. })) {
+            *guard = Some(process);
         }
+        let (text, finish, tokens) = result?;
+        let (text, calls, mut stop) =
+            if tools.is_empty() { (text, vec![], StopReason::Done) } else { grammar::parse(&text, serial) };
+        if finish == "length" {
+            stop = StopReason::Length;
+        }
+        if !tools.is_empty() && !text.is_empty() {
+            on(Event::Text(&text));
+        }
+        Ok(Reply { text, reasoning: None, calls, stop, tokens, price: self.info.price })
     }
 
     async fn start(&self, authorized: &Authorized<ModelCall>) -> Result<Process, LlmError> {

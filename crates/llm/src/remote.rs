@@ -155,7 +155,8 @@ impl Remote {
                 }
                 ChatStreamEvent::End(end) => {
                     let content = end.captured_content.unwrap_or_else(|| MessageContent::from_parts(vec![]));
-                    if end.captured_stop_reason.is_none() && content.parts().is_empty() {
+                    // The library ends every stream; one that was complete says why it stopped.
+                    if end.captured_stop_reason.is_none() {
                         return Err(LlmError::Truncated { at: self.at() }.into());
                     }
                     let usage = end.captured_usage.unwrap_or_default();
