@@ -162,6 +162,15 @@ pub enum Action {
     Network(Network),
     /// Asks a model.
     ModelCall(ModelCall),
+    /// Wants something outside the workspace. There is no effect of this kind: it is only ever refused.
+    Outside(Outside),
+}
+
+/// A path that leaves the workspace, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outside {
+    /// The path.
+    pub path: String,
 }
 
 /// A typed action: one of the variants of [`Action`].
@@ -196,6 +205,7 @@ impl Action {
             Self::FileDelete(a) => format!("delete {}", a.path.display()),
             Self::Command(a) => format!("run {}", one_line(&a.argv)),
             Self::Network(a) => format!("fetch {}", a.url),
+            Self::Outside(a) => format!("use {:?}", a.path),
             Self::ModelCall(a) => match &a.reach {
                 Reach::Embedded => format!("ask {} on this machine", a.model),
                 Reach::Server(at) => format!("ask {} ({}) at {at}", a.model, a.provider),

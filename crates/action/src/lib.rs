@@ -11,7 +11,7 @@ mod target;
 mod verdict;
 
 pub use actions::{
-    Action, Command, Destination, Effect, FileDelete, FileList, FileRead, FileSearch, FileWrite, ModelCall,
+    Action, Command, Destination, Effect, FileDelete, FileList, FileRead, FileSearch, FileWrite, ModelCall, Outside,
     Network, Reach,
 };
 pub use digest::Digest;

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use action::{Action, Actor, Decision, Effect, Label, Labelled, Verdict};
+use action::{Action, Actor, Decision, Effect, Label, Labelled, Outside, Verdict};
 use ledger::{Approval, Ledger, LedgerError, Outcome, Record, Sequence, Status};
 use policy::Policy;
 
@@ -176,6 +176,17 @@ impl Gate {
                 Err(GateError::Failed(error))
             }
         }
+    }
+
+    /// Records that something outside the workspace was asked for. It has no effect to be authorised: no handle of
+    /// it exists.
+    ///
+    /// # Errors
+    /// If it cannot be recorded.
+    pub fn refuse_outside(&self, path: &str) -> Result<(), LedgerError> {
+        let reason = "it is outside the workspace";
+        let decision = Decision::new(Verdict::Deny, "workspace.outside", reason);
+        self.record_refusal(Action::Outside(Outside { path: path.to_owned() }), decision, self.context())
     }
 
     /// Records that the session began. Nothing can be performed before the ledger takes it.

@@ -151,7 +151,7 @@ impl Toolbox<'_> {
 
     pub(crate) async fn write(&self, arguments: &Value) -> Result<Outcome, Failure> {
         let args: WriteArgs = parse("write", arguments)?;
-        let target = self.root.resolve_or_new(&args.path)?;
+        let target = self.target_or_new(&args.path)?;
         let before = match target.kind() {
             Some(_) => Some(self.content(&target).await?),
             None => None,

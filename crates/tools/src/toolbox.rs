@@ -75,12 +75,6 @@ pub enum Failure {
     },
 }
 
-impl From<ResolveError> for Failure {
-    fn from(error: ResolveError) -> Self {
-        Self::Told(error.to_string())
-    }
-}
-
 impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         Self::Told(error.to_string())
@@ -186,10 +180,24 @@ impl<'a> Toolbox<'a> {
         Outcome { text: self.redactor.clean(text, source), ok: true, note, brief }
     }
 
+    /// The object at `path`, which exists.
     pub(crate) fn target(&self, path: &str) -> Result<Target, Failure> {
-        Ok(self.root.resolve(path)?)
+        self.root.resolve(path).map_err(|error| self.unresolved(path, &error))
     }
 
+    /// The object at `path`, which may be new.
+    pub(crate) fn target_or_new(&self, path: &str) -> Result<Target, Failure> {
+        self.root.resolve_or_new(path).map_err(|error| self.unresolved(path, &error))
+    }
+
+    fn unresolved(&self, path: &str, error: &ResolveError) -> Failure {
+        if matches!(error, ResolveError::Outside { .. })
+            && let Err(error) = self.gate.refuse_outside(path)
+        {
+            return Failure::Ledger(error);
+        }
+        Failure::Told(error.to_string())
+    }
 }
 
 /// `text` cut to `limit` bytes at a line's end where there is one, and whether it was cut.
