@@ -79,6 +79,10 @@ fn broken_server_is_given_up() {
 fn truncated_answers_are_not_used() {
     for wire in Wire::ALL {
         for args in [&["hi"][..], &["--no-stream", "hi"]] {
+            // A whole answer that breaks off is a connection that failed, and tried again: slow, so one format does.
+            if args.len() > 1 && wire != Wire::OpenAi {
+                continue;
+            }
             let server = Server::start(vec![Turn::Truncated("one two three four five six".into())]).unwrap();
             let place = Place::new();
             let done = finish(place.run_command(&server, wire, args).env("VARVEL_API_KEY", "k"));
@@ -118,7 +122,7 @@ fn malformed_arguments_are_told_to_the_model() {
         let place = Place::new().with("a.txt", "x");
         let done = finish(place.run_command(&server, wire, &["hi"]).env("VARVEL_API_KEY", "k"));
         assert_eq!(done.code, 0, "{wire:?}: {done:?}");
-        assert!(server.requests()[1].raw.contains("not valid JSON"), "{wire:?}: {}", server.requests()[1].raw);
+        assert!(server.requests()[1].raw.contains("the arguments of read are not usable"), "{wire:?}: {}", server.requests()[1].raw);
     }
 }
 
@@ -252,18 +256,18 @@ fn no_record_no_action() {
     let state = place.state();
     fs::create_dir_all(&state).unwrap();
     let mounts = format!(
-        "mount -t tmpfs -o size=16k none {0} && mkdir -m 700 {0}/ledger && head -c 12288 /dev/zero > {0}/filler",
+        "mount -t tmpfs -o size=64k none {0} && mkdir -m 700 {0}/ledger && head -c 45056 /dev/zero > {0}/filler",
         state.display()
     );
     let content = "x".repeat(100);
-    let turns: Vec<Turn> = (0..200).map(|n| Turn::call("write", json!({ "path": format!("f{n}"), "content": content }))).collect();
-    let server = Server::start(turns).unwrap();
+    let calls = (0..200).map(|n| ("write".to_owned(), json!({ "path": format!("f{n}"), "content": content }))).collect();
+    let server = Server::start(vec![Turn::Calls(calls)]).unwrap();
     let done = with_mounts(&place, &mounts, &server);
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.err.contains("ledger") && done.err.contains("No space left"), "{}", done.err);
     let written = fs::read_dir(place.work.path()).unwrap().count();
-    let calls = server.requests().len();
-    assert!(written < calls, "{written} files after {calls} requests: the last was not written");
+    assert!((1..200).contains(&written), "{written} files: it went on until nothing could be recorded, and no further");
+    assert_eq!(server.requests().len(), 1, "and the model was not told, because that could not be recorded either");
 }
 
 #[test]

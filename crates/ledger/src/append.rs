@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use action::Digest;
 use rustix::fs::FlockOperation;
 
+use crate::head::{self, Head};
 use crate::line::{self, GENESIS, MAX_LINE};
 use crate::{ENTRIES, HEAD, Record, Sequence};
 
@@ -81,7 +82,7 @@ impl Ledger {
     /// Opens the ledger in `directory`, creating it (mode 0700) if absent.
     ///
     /// # Errors
-    /// If it cannot be created, read or written, or if its last entry is damaged.
+    /// If it cannot be created, read or written, or if its end is damaged or missing.
     pub fn open(directory: &Path) -> Result<Self, LedgerError> {
         let failed = |what| {
             let directory = directory.to_owned();
@@ -106,8 +107,25 @@ impl Ledger {
         };
         // The names must survive a crash as well as the content.
         File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed("sync"))?;
-        ledger.with_tail(|ledger, tail| ledger.catch_up(tail))?;
+        ledger.with_tail(|ledger, tail| {
+            ledger.catch_up(tail)?;
+            ledger.check_head(tail)
+        })?;
         Ok(ledger)
+    }
+
+    /// Nothing may be appended to a ledger whose end was cut off: that would hide it.
+    fn check_head(&self, tail: &Tail) -> Result<(), LedgerError> {
+        match head::read(&self.directory).map_err(|source| self.io("read", source))? {
+            Head::Absent if tail.seq == 0 => self.write_head(tail),
+            Head::Absent => Err(self.damaged("the file `head` is missing or empty")),
+            Head::Damaged => Err(self.damaged("the file `head` is damaged")),
+            Head::At(seq, _) if seq > tail.seq => Err(self.damaged("entries are missing")),
+            Head::At(seq, hash) if seq == tail.seq && hash != tail.hash => {
+                Err(self.damaged("the last entry is not the one that was written"))
+            }
+            Head::At(..) => Ok(()),
+        }
     }
 
     /// Appends `record` and returns once it is on disk.

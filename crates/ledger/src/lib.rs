@@ -9,6 +9,7 @@
 //! An intent is on disk (`fdatasync`) before its effect starts: no record, no action.
 
 mod append;
+mod head;
 mod line;
 mod record;
 mod verify;

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::append::LedgerError;
 use crate::line::{self, GENESIS, MAX_LINE};
-use crate::{ENTRIES, HEAD, Sequence};
+use crate::head::{self, Head};
+use crate::{ENTRIES, Sequence};
 
 /// Something that is wrong with a ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,13 +106,13 @@ impl Iterator for Entries {
 pub fn verify(directory: &Path) -> Result<Report, LedgerError> {
     let failed = |source| LedgerError::Io { what: "read", directory: directory.to_owned(), source };
     // The head first: entries appended while this runs are then simply later than it.
-    let head = read_head(directory).map_err(failed)?;
+    let head = head::read(directory).map_err(failed)?;
     let mut entries = Entries::open(directory)?;
     let mut report = Report::default();
     let mut expected = (1, GENESIS.to_owned());
     let mut open_intents = Vec::new();
     let mut closed = HashSet::new();
-    let mut head_seen = matches!(head, Head::Absent);
+    let mut head_seen = matches!(head, Head::Absent | Head::At(0, _));
     let mut number = 0;
     while let Some(next) = entries.next_line().map_err(failed)? {
         number += 1;
@@ -176,33 +177,6 @@ impl Report {
     fn problem(&mut self, line: u64, what: impl Into<String>) {
         self.problems.push(Problem { line, what: what.into() });
     }
-}
-
-enum Head {
-    Absent,
-    At(Sequence, String),
-    Damaged,
-}
-
-fn read_head(directory: &Path) -> io::Result<Head> {
-    let mut text = String::new();
-    match File::open(directory.join(HEAD)) {
-        Ok(file) => {
-            if file.take(1024).read_to_string(&mut text).is_err() {
-                return Ok(Head::Damaged);
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Head::Absent),
-        Err(error) => return Err(error),
-    }
-    if text.is_empty() {
-        return Ok(Head::Absent);
-    }
-    let parsed = text.strip_suffix('\n').and_then(|line| line.split_once(' ')).and_then(|(seq, hash)| {
-        let well_formed = seq.len() == 20 && action::Digest::parse(hash).is_some();
-        well_formed.then(|| Some(Head::At(seq.parse().ok()?, hash.to_owned())))?
-    });
-    Ok(parsed.unwrap_or(Head::Damaged))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use action::{ModelCall, Reach};
 use egress::Egress;
 use futures_util::StreamExt;
 use gate::Authorized;
+use genai::adapter::AdapterKind;
 use genai::chat::{
     ChatMessage, ChatOptions, ChatRequest as GenaiRequest, ChatStreamEvent, ContentPart, MessageContent,
     StopReason as GenaiStop, Tool, ToolCall as GenaiCall, ToolResponse, Usage as GenaiUsage,
@@ -28,6 +29,8 @@ const ATTEMPTS: u32 = 4;
 const SILENCE: Duration = Duration::from_secs(300);
 /// Longest answer kept, in bytes of text.
 const MAX_ANSWER: usize = 8 << 20;
+/// Most pieces of one answer: far more than any output limit lets through.
+const MAX_PIECES: usize = 100_000;
 
 /// What is needed to reach a model on a server.
 #[derive(Debug, Default)]
@@ -115,7 +118,8 @@ impl Remote {
         on: &mut dyn FnMut(Event<'_>),
     ) -> Result<Reply, Failure> {
         let options = options(request);
-        let wire = wire(request);
+        // The library's Ollama adapter keeps one result of a message.
+        let wire = wire(request, self.target.model.adapter_kind == AdapterKind::Ollama);
         if !request.stream {
             let response = client
                 .exec_chat(self.target.clone(), wire, Some(&options))
@@ -133,7 +137,7 @@ impl Remote {
             .await
             .map_err(|error| classify(&self.at(), &error))?
             .stream;
-        let mut received = 0;
+        let (mut received, mut pieces) = (0, 0);
         loop {
             let next = tokio::time::timeout(SILENCE, stream.next()).await;
             let next = next.map_err(|_| LlmError::Timeout { at: self.at(), seconds: SILENCE.as_secs() })?;
@@ -164,8 +168,9 @@ impl Remote {
                 }
                 _ => {}
             }
-            if received > MAX_ANSWER {
-                let why = format!("an answer of more than {} MB", MAX_ANSWER >> 20);
+            pieces += 1;
+            if received > MAX_ANSWER || pieces > MAX_PIECES {
+                let why = format!("an answer of more than {} MB or {MAX_PIECES} pieces", MAX_ANSWER >> 20);
                 return Err(LlmError::Protocol { at: self.at(), why }.into());
             }
         }
@@ -266,12 +271,16 @@ fn options(request: &ChatRequest) -> ChatOptions {
     options
 }
 
-fn wire(request: &ChatRequest) -> GenaiRequest {
+/// The request as the library wants it; `apart`: each result of a tool in a message of its own.
+fn wire(request: &ChatRequest, apart: bool) -> GenaiRequest {
     let mut messages = Vec::with_capacity(request.messages.len());
     let mut results: Vec<ToolResponse> = Vec::new();
     for message in &request.messages {
         if let Message::Tool { id, name, content } = message {
             results.push(ToolResponse::new(id, content.as_str()).with_fn_name(name));
+            if apart {
+                messages.push(ChatMessage::from(std::mem::take(&mut results)));
+            }
             continue;
         }
         if !results.is_empty() {

@@ -113,7 +113,7 @@ pub(crate) fn answer(stream: &TcpStream, request: &Request, turn: &Turn, index: 
     let count = if matches!(turn, Turn::Truncated(_)) { events.len() / 2 } else { events.len() };
     for event in &events[..count] {
         http::chunk(stream, event)?;
-        while matches!(turn, Turn::Endless) && event.contains("word word") {
+        while matches!(turn, Turn::Endless) && event.contains("word ") {
             http::chunk(stream, event)?;
         }
     }
