@@ -21,7 +21,16 @@ fn in_mode(mode: &str, turns: Vec<Turn>) -> (Place, crate::support::Done) {
     let server = Server::start(turns).unwrap();
     let place = Place::new();
     let mut command = place.varvel();
-    command.args(["run", "--mode", mode, "--model", "scripted", "--base-url", &server.url(Wire::OpenAi), "hi"]);
+    command.args([
+        "run",
+        "--mode",
+        mode,
+        "--model",
+        "scripted",
+        "--base-url",
+        &server.url(Wire::OpenAi),
+        "hi",
+    ]);
     let done = finish(&mut command);
     place.verify();
     (place, done)
@@ -41,7 +50,8 @@ fn observing_changes_nothing() {
     let (place, done) = in_mode("observe", write_turns());
     assert_eq!(done.code, 3, "{done:?}");
     assert!(!place.has("a.txt"));
-    let (place, done) = in_mode("observe", vec![Turn::call("run", json!({ "command": "touch x" })), Turn::text("ok")]);
+    let (place, done) =
+        in_mode("observe", vec![Turn::call("run", json!({ "command": "touch x" })), Turn::text("ok")]);
     assert_eq!(done.code, 3, "{done:?}");
     assert!(!place.has("x"));
 }
@@ -51,15 +61,26 @@ fn editing_without_commands() {
     let (place, done) = in_mode("edit", write_turns());
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(place.read("a.txt"), "new\n");
-    let (place, done) = in_mode("edit", vec![Turn::call("run", json!({ "command": "touch x" })), Turn::text("ok")]);
+    let (place, done) =
+        in_mode("edit", vec![Turn::call("run", json!({ "command": "touch x" })), Turn::text("ok")]);
     assert_eq!(done.code, 3, "{done:?}");
     assert!(!place.has("x"));
 }
 
 #[test]
 fn what_the_host_runs_later_needs_a_person() {
-    for path in [".git/hooks/pre-commit", ".vscode/tasks.json", ".envrc", ".github/workflows/x.yml", "AGENTS.md", "a/.mcp.json"] {
-        let (place, done) = in_mode("auto", vec![Turn::call("write", json!({ "path": path, "content": "x" })), Turn::text("ok")]);
+    for path in [
+        ".git/hooks/pre-commit",
+        ".vscode/tasks.json",
+        ".envrc",
+        ".github/workflows/x.yml",
+        "AGENTS.md",
+        "a/.mcp.json",
+    ] {
+        let (place, done) = in_mode(
+            "auto",
+            vec![Turn::call("write", json!({ "path": path, "content": "x" })), Turn::text("ok")],
+        );
         assert_eq!(done.code, 3, "{path}: {done:?}");
         assert!(!place.has(path), "{path}");
     }
@@ -78,7 +99,11 @@ impl Terminal {
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
-        let slave = || Stdio::from(OwnedFd::from(File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap()));
+        let slave = || {
+            Stdio::from(OwnedFd::from(
+                File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap(),
+            ))
+        };
         let mut inside = Command::new("setsid");
         inside.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
         inside.current_dir(place.work.path()).env_clear().env("TERM", "xterm");
@@ -120,7 +145,16 @@ fn at_terminal(turns: Vec<Turn>, mode: &str) -> (Place, Server, Terminal) {
     let server = Server::start(turns).unwrap();
     let place = Place::new().with("a.txt", "old\n").with(".env", "TOKEN=abc\n");
     let mut command = place.varvel();
-    command.args(["run", "--mode", mode, "--model", "scripted", "--base-url", &server.url(Wire::OpenAi), "hi"]);
+    command.args([
+        "run",
+        "--mode",
+        mode,
+        "--model",
+        "scripted",
+        "--base-url",
+        &server.url(Wire::OpenAi),
+        "hi",
+    ]);
     let terminal = Terminal::start(&command, &place);
     (place, server, terminal)
 }
@@ -129,12 +163,17 @@ fn at_terminal(turns: Vec<Turn>, mode: &str) -> (Place, Server, Terminal) {
 fn a_person_says_yes() {
     let (place, _server, mut terminal) = at_terminal(write_turns(), "ask");
     terminal.see("[y] yes");
-    assert!(terminal.text().contains("-old") && terminal.text().contains("+new"), "the diff is shown: {}", terminal.text());
+    assert!(
+        terminal.text().contains("-old") && terminal.text().contains("+new"),
+        "the diff is shown: {}",
+        terminal.text()
+    );
     assert_eq!(place.read("a.txt"), "old\n", "nothing happens before the answer");
     terminal.type_in("y\n");
     assert_eq!(terminal.end(), 0, "{}", terminal.text());
     assert_eq!(place.read("a.txt"), "new\n");
-    let approved = place.records("intent").into_iter().find(|record| record["action"]["kind"] == "file-write").unwrap();
+    let approved =
+        place.records("intent").into_iter().find(|record| record["action"]["kind"] == "file-write").unwrap();
     assert_eq!(approved["approval"]["scope"], "once");
     place.verify();
 }
@@ -152,7 +191,8 @@ fn a_person_says_what_to_do_instead() {
 #[test]
 fn a_yes_for_the_session_is_remembered_and_no_more() {
     let run = |command: &str| Turn::call("run", json!({ "command": command }));
-    let turns = vec![run("echo a >> log"), run("echo a >> log"), run("echo b >> log"), Turn::text("finished")];
+    let turns =
+        vec![run("echo a >> log"), run("echo a >> log"), run("echo b >> log"), Turn::text("finished")];
     let (place, _server, mut terminal) = at_terminal(turns, "ask");
     terminal.see("[y] yes");
     terminal.type_in("s\n");
@@ -187,10 +227,16 @@ fn ctrl_c_at_a_question() {
 #[test]
 fn hostile_output_does_not_reach_the_terminal() {
     let evil = "\u{1b}]0;owned\u{7}\u{1b}[2Jgone\u{202e}";
-    let turns = vec![Turn::call("run", json!({ "command": "printf '\\033[2Jcleared\\033]0;owned\\007'" })), Turn::text(evil)];
+    let turns = vec![
+        Turn::call("run", json!({ "command": "printf '\\033[2Jcleared\\033]0;owned\\007'" })),
+        Turn::text(evil),
+    ];
     let (_place, _server, mut terminal) = at_terminal(turns, "auto");
     assert_eq!(terminal.end(), 0);
     let text = terminal.text();
     assert!(text.contains("cleared") && text.contains("gone"), "{text}");
-    assert!(!text.contains("\u{1b}[2J") && !text.contains("\u{1b}]0") && !text.contains('\u{202e}'), "{text:?}");
+    assert!(
+        !text.contains("\u{1b}[2J") && !text.contains("\u{1b}]0") && !text.contains('\u{202e}'),
+        "{text:?}"
+    );
 }

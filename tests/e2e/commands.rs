@@ -75,8 +75,13 @@ fn no_vendor_variable_turns_a_cloud_model_on() {
 fn a_prompt_from_standard_input() {
     let server = Server::start(vec![Turn::text("read")]).unwrap();
     let place = Place::new();
-    let mut child =
-        place.run_command(&server, Wire::OpenAi, &[]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = place
+        .run_command(&server, Wire::OpenAi, &[])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(b"a prompt from a pipe").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
@@ -95,7 +100,13 @@ fn the_trail() {
     let place = Place::new();
     let done = place.run(&server, &["hi"]);
     assert_eq!(done.out, "the answer\n");
-    for sign in ["changed   b.txt", "ran       exit 7 (exit 7)", "network   127.0.0.1:", "3 steps, 300 + 30 tokens, $0.0000", "ledger    entries 1 to "] {
+    for sign in [
+        "changed   b.txt",
+        "ran       exit 7 (exit 7)",
+        "network   127.0.0.1:",
+        "3 steps, 300 + 30 tokens, $0.0000",
+        "ledger    entries 1 to ",
+    ] {
         assert!(done.err.contains(sign), "{sign}: {}", done.err);
     }
     assert!(!done.err.contains('\u{1b}'), "no colours in a pipe");
@@ -103,11 +114,18 @@ fn the_trail() {
 
 #[test]
 fn stream_json() {
-    let server = Server::start(vec![Turn::call("run", json!({ "command": "echo hi" })), Turn::text("two words")]).unwrap();
+    let server =
+        Server::start(vec![Turn::call("run", json!({ "command": "echo hi" })), Turn::text("two words")])
+            .unwrap();
     let done = Place::new().run(&server, &["-o", "stream-json", "hi"]);
     let lines: Vec<Value> = done.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["session", "turn", "tool", "tool-done", "text", "text", "turn", "result"], "{}", done.out);
+    assert_eq!(
+        kinds,
+        ["session", "turn", "tool", "tool-done", "text", "text", "turn", "result"],
+        "{}",
+        done.out
+    );
     assert_eq!(lines[7]["answer"], "two words");
     assert!(done.err.is_empty(), "{}", done.err);
 }
@@ -161,7 +179,13 @@ fn doctor() {
 #[test]
 fn a_reader_that_goes_away() {
     let place = Place::new();
-    let mut child = place.varvel().args(["completions", "zsh"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = place
+        .varvel()
+        .args(["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panic"));
@@ -190,6 +214,9 @@ fn weights_from_a_mirror_must_have_the_right_digest() {
     assert!(place.call(["model", "list"]).out.contains("qwen2.5-coder-1.5b"));
     assert_eq!(place.call(["model", "verify"]).code, 1, "none are here");
     // Every fetch was recorded before it was made.
-    assert_eq!(place.records("intent").iter().filter(|record| record["action"]["kind"] == "network").count(), 3);
+    assert_eq!(
+        place.records("intent").iter().filter(|record| record["action"]["kind"] == "network").count(),
+        3
+    );
     place.verify();
 }

@@ -23,7 +23,8 @@ fn tool(place: &Place, name: &str, args: serde_json::Value) -> (Done, String) {
 #[test]
 fn unreachable_server() {
     let place = Place::new();
-    let done = finish(place.varvel().args(["run", "--base-url", "http://127.0.0.1:1/v1", "--model", "m", "hi"]));
+    let done =
+        finish(place.varvel().args(["run", "--base-url", "http://127.0.0.1:1/v1", "--model", "m", "hi"]));
     assert_eq!(done.code, 4, "{done:?}");
     assert!(done.err.contains("cannot reach 127.0.0.1:1"), "{}", done.err);
     place.verify();
@@ -33,7 +34,9 @@ fn unreachable_server() {
 fn name_that_does_not_resolve() {
     let place = Place::new();
     let mut command = place.varvel();
-    command.args(["run", "--base-url", "https://model.invalid/v1", "--model", "m", "hi"]).env("VARVEL_API_KEY", "k");
+    command
+        .args(["run", "--base-url", "https://model.invalid/v1", "--model", "m", "hi"])
+        .env("VARVEL_API_KEY", "k");
     let done = finish(&mut command);
     assert_eq!(done.code, 4, "{done:?}");
     assert!(done.err.contains("cannot reach model.invalid"), "{}", done.err);
@@ -45,9 +48,14 @@ fn wrong_key() {
     for wire in Wire::ALL {
         let server = Server::start(vec![Turn::Status(401, body.clone(), None)]).unwrap();
         let place = Place::new();
-        let done = finish(place.run_command(&server, wire, &["hi"]).env("VARVEL_API_KEY", "sk-wrong-key-0815"));
+        let done =
+            finish(place.run_command(&server, wire, &["hi"]).env("VARVEL_API_KEY", "sk-wrong-key-0815"));
         assert_eq!(done.code, 4, "{wire:?}: {done:?}");
-        assert!(done.err.contains("refused the key") && done.err.contains("Incorrect API key"), "{wire:?}: {}", done.err);
+        assert!(
+            done.err.contains("refused the key") && done.err.contains("Incorrect API key"),
+            "{wire:?}: {}",
+            done.err
+        );
         assert_eq!(server.requests().len(), 1, "{wire:?}: not tried again");
         let ledger = fs::read_to_string(place.state().join("ledger/entries.jsonl")).unwrap();
         assert!(!ledger.contains("sk-wrong-key-0815") && !done.err.contains("sk-wrong-key-0815"));
@@ -122,7 +130,11 @@ fn malformed_arguments_are_told_to_the_model() {
         let place = Place::new().with("a.txt", "x");
         let done = finish(place.run_command(&server, wire, &["hi"]).env("VARVEL_API_KEY", "k"));
         assert_eq!(done.code, 0, "{wire:?}: {done:?}");
-        assert!(server.requests()[1].raw.contains("the arguments of read are not usable"), "{wire:?}: {}", server.requests()[1].raw);
+        assert!(
+            server.requests()[1].raw.contains("the arguments of read are not usable"),
+            "{wire:?}: {}",
+            server.requests()[1].raw
+        );
     }
 }
 
@@ -190,7 +202,10 @@ fn a_command_that_never_ends() {
     let place = Place::new();
     let (done, told) = tool(&place, "run", json!({ "command": "sleep 424243 & sleep 424243", "timeout": 1 }));
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(told.contains("time limit") || told.contains("timed out") || told.contains("longer than"), "{told}");
+    assert!(
+        told.contains("time limit") || told.contains("timed out") || told.contains("longer than"),
+        "{told}"
+    );
     assert!(done.time < Duration::from_secs(15), "{:?}", done.time);
     assert!(!crate::support::alive("424243"), "the whole tree is gone");
 }
@@ -198,10 +213,17 @@ fn a_command_that_never_ends() {
 #[test]
 fn a_command_that_prints_a_gigabyte() {
     let place = Place::new();
-    let (done, told) = tool(&place, "run", json!({ "command": "echo first; head -c 1000000000 /dev/zero | tr '\\0' x; echo; echo last" }));
+    let (done, told) = tool(
+        &place,
+        "run",
+        json!({ "command": "echo first; head -c 1000000000 /dev/zero | tr '\\0' x; echo; echo last" }),
+    );
     assert_eq!(done.code, 0, "{}", done.err);
     assert!(told.len() < 100_000, "{} bytes were sent", told.len());
-    assert!(told.contains("first") && told.contains("last") && told.contains("left out"), "both ends are kept");
+    assert!(
+        told.contains("first") && told.contains("last") && told.contains("left out"),
+        "both ends are kept"
+    );
     assert!(done.err.len() < 10_000);
 }
 
@@ -225,7 +247,15 @@ fn names_that_are_not_utf8() {
 fn with_mounts(place: &Place, mounts: &str, server: &Server) -> Done {
     let inner = place.run_command(server, Wire::OpenAi, &["hi"]);
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &format!("{mounts} && cd \"$PWD\" && exec \"$@\""), "sh"]);
+    command.args([
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        &format!("{mounts} && cd \"$PWD\" && exec \"$@\""),
+        "sh",
+    ]);
     command.arg(inner.get_program()).args(inner.get_args()).current_dir(place.work.path()).env_clear();
     for (name, value) in inner.get_envs() {
         command.env(name, value.unwrap());
@@ -239,8 +269,10 @@ fn a_full_disk_keeps_the_old_file() {
     let work = place.work.path().display().to_string();
     let old = "old content\n";
     let write = Turn::call("write", json!({ "path": "a.txt", "content": "new ".repeat(100_000) }));
-    let server = Server::start(vec![write, Turn::call("read", json!({ "path": "a.txt" })), Turn::text("ok")]).unwrap();
-    let mounts = format!("mount -t tmpfs -o size=64k none {work} && printf '{}' > {work}/a.txt", old.trim_end());
+    let server =
+        Server::start(vec![write, Turn::call("read", json!({ "path": "a.txt" })), Turn::text("ok")]).unwrap();
+    let mounts =
+        format!("mount -t tmpfs -o size=64k none {work} && printf '{}' > {work}/a.txt", old.trim_end());
     let done = with_mounts(&place, &mounts, &server);
     assert_eq!(done.code, 0, "{done:?}");
     let told = &server.requests()[1].raw;
@@ -260,14 +292,23 @@ fn no_record_no_action() {
         state.display()
     );
     let content = "x".repeat(100);
-    let calls = (0..200).map(|n| ("write".to_owned(), json!({ "path": format!("f{n}"), "content": content }))).collect();
+    let calls = (0..200)
+        .map(|n| ("write".to_owned(), json!({ "path": format!("f{n}"), "content": content })))
+        .collect();
     let server = Server::start(vec![Turn::Calls(calls)]).unwrap();
     let done = with_mounts(&place, &mounts, &server);
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.err.contains("ledger") && done.err.contains("No space left"), "{}", done.err);
     let written = fs::read_dir(place.work.path()).unwrap().count();
-    assert!((1..200).contains(&written), "{written} files: it went on until nothing could be recorded, and no further");
-    assert_eq!(server.requests().len(), 1, "and the model was not told, because that could not be recorded either");
+    assert!(
+        (1..200).contains(&written),
+        "{written} files: it went on until nothing could be recorded, and no further"
+    );
+    assert_eq!(
+        server.requests().len(),
+        1,
+        "and the model was not told, because that could not be recorded either"
+    );
 }
 
 #[test]
@@ -275,7 +316,11 @@ fn a_read_only_home() {
     let place = Place::new();
     let server = Server::start(vec![Turn::text("ok")]).unwrap();
     let home = place.home.path().display().to_string();
-    let done = with_mounts(&place, &format!("mount --bind {home} {home} && mount -o remount,bind,ro {home}"), &server);
+    let done = with_mounts(
+        &place,
+        &format!("mount --bind {home} {home} && mount -o remount,bind,ro {home}"),
+        &server,
+    );
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.err.contains("ledger") && done.err.contains("Read-only file system"), "{}", done.err);
     assert!(done.err.contains("VARVEL_HOME"), "it says what to do: {}", done.err);
@@ -287,7 +332,12 @@ fn workspaces_that_cannot_be() {
     let place = Place::new();
     let server = Server::start(vec![Turn::text("ok")]).unwrap();
     let home = place.home.path().display().to_string();
-    for (directory, sign) in [("absent", "does not exist"), ("/", "cannot be"), ("/etc", "cannot be"), (home.as_str(), "cannot be")] {
+    for (directory, sign) in [
+        ("absent", "does not exist"),
+        ("/", "cannot be"),
+        ("/etc", "cannot be"),
+        (home.as_str(), "cannot be"),
+    ] {
         let done = place.run(&server, &["-C", directory, "hi"]);
         assert_eq!(done.code, 2, "{directory}: {done:?}");
         assert!(done.err.contains(sign), "{directory}: {}", done.err);

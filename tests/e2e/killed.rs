@@ -20,7 +20,12 @@ fn ctrl_c_stops_the_whole_tree_of_a_command() {
     let command = "sleep 515151 & (sleep 515151 &) ; setsid sleep 515151 & sleep 515151";
     let server = Server::start(vec![Turn::call("run", json!({ "command": command }))]).unwrap();
     let place = Place::new();
-    let mut child = place.run_command(&server, Wire::OpenAi, &["hi"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = place
+        .run_command(&server, Wire::OpenAi, &["hi"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     eventually("the command runs", || alive("515151"));
     signal(&child, Signal::INT);
     assert_eq!(wait(&mut child, Duration::from_secs(10)), 130);
@@ -35,7 +40,12 @@ fn ctrl_c_stops_the_whole_tree_of_a_command() {
 fn ctrl_c_stops_a_model_call() {
     let server = Server::start(vec![Turn::Stall(Duration::from_secs(60), "late".into())]).unwrap();
     let place = Place::new();
-    let mut child = place.run_command(&server, Wire::OpenAi, &["hi"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = place
+        .run_command(&server, Wire::OpenAi, &["hi"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     eventually("the model is asked", || !server.requests().is_empty());
     signal(&child, Signal::TERM);
     assert_eq!(wait(&mut child, Duration::from_secs(10)), 143);
@@ -46,7 +56,8 @@ fn ctrl_c_stops_a_model_call() {
 #[test]
 fn ctrl_c_stops_an_exec() {
     let place = Place::new();
-    let mut child = place.varvel().args(["exec", "--", "sh", "-c", "trap '' INT; sleep 616161 & wait"]).spawn().unwrap();
+    let mut child =
+        place.varvel().args(["exec", "--", "sh", "-c", "trap '' INT; sleep 616161 & wait"]).spawn().unwrap();
     eventually("the command runs", || alive("616161"));
     signal(&child, Signal::INT);
     assert_eq!(wait(&mut child, Duration::from_secs(10)), 130);
@@ -66,8 +77,12 @@ fn kill_9_at_any_moment() {
         }
         let server = Server::start(turns).unwrap();
         let place = Place::new();
-        let mut child =
-            place.run_command(&server, Wire::OpenAi, &["hi"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = place
+            .run_command(&server, Wire::OpenAi, &["hi"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(Duration::from_millis(delay));
         signal(&child, Signal::KILL);
         wait(&mut child, Duration::from_secs(5));
@@ -81,10 +96,14 @@ fn kill_9_at_any_moment() {
         }
         // Every effect that happened is recorded.
         let text = fs::read_to_string(place.state().join("ledger/entries.jsonl")).unwrap();
-        let effects: HashSet<String> =
-            fs::read_dir(place.work.path()).unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let effects: HashSet<String> = fs::read_dir(place.work.path())
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         for effect in effects.iter().filter(|name| !name.starts_with('.')) {
-            let recorded = text.contains(&format!("\"{effect}\"")) || text.contains(&format!("touch {effect};"));
+            let recorded =
+                text.contains(&format!("\"{effect}\"")) || text.contains(&format!("touch {effect};"));
             assert!(recorded, "{delay}: {effect} is not in the ledger");
         }
         // And the next run goes on with the same ledger.

@@ -25,7 +25,14 @@ fn says_what_was_done_and_not_what_was_in_it() {
     let ledger = fs::read_to_string(place.state().join("ledger/entries.jsonl")).unwrap();
     assert!(!ledger.contains("CONTENT-SENTINEL"), "digests, not content");
     let log = place.call(["audit", "log"]).out;
-    for sign in ["session", "ask openai scripted", "write a.txt", "run cat a.txt", "allow: level.auto.write", "session ended"] {
+    for sign in [
+        "session",
+        "ask openai scripted",
+        "write a.txt",
+        "run cat a.txt",
+        "allow: level.auto.write",
+        "session ended",
+    ] {
         assert!(log.contains(sign), "{sign}: {log}");
     }
     assert_eq!(place.call(["audit", "log", "-n", "2"]).out.lines().count(), 2);
@@ -47,7 +54,10 @@ fn every_change_is_noticed() {
     let join = |lines: Vec<&str>| lines.join("\n") + "\n";
     let changes = [
         ("an edited entry", whole.replacen("a.txt", "b.txt", 1)),
-        ("a removed entry", join(lines.iter().enumerate().filter(|(n, _)| *n != 3).map(|(_, line)| *line).collect())),
+        (
+            "a removed entry",
+            join(lines.iter().enumerate().filter(|(n, _)| *n != 3).map(|(_, line)| *line).collect()),
+        ),
         ("a cut end", join(lines[..lines.len() - 2].to_vec())),
         ("a repeated entry", join([&lines[..], &lines[lines.len() - 1..]].concat())),
         ("an emptied ledger", String::new()),

@@ -62,7 +62,16 @@ fn cost() {
 fn a_cost_limit_that_cannot_hold_is_refused() {
     let place = Place::new();
     let mut command = place.varvel();
-    command.args(["run", "--base-url", "https://model.invalid/v1", "--model", "unheard-of", "--max-cost", "1", "hi"]);
+    command.args([
+        "run",
+        "--base-url",
+        "https://model.invalid/v1",
+        "--model",
+        "unheard-of",
+        "--max-cost",
+        "1",
+        "hi",
+    ]);
     let done = finish(command.env("VARVEL_API_KEY", "k"));
     assert_eq!(done.code, 2, "{done:?}");
     assert!(done.err.contains("price") && done.err.contains("--max-tokens"), "{}", done.err);
@@ -82,7 +91,8 @@ fn a_model_that_repeats_itself() {
 #[test]
 fn a_long_conversation_is_compacted() {
     let place = Place::new().with("big.txt", "lorem ipsum dolor sit amet\n".repeat(500));
-    let mut turns: Vec<Turn> = (1..40).map(|n| Turn::call("read", json!({ "path": "big.txt", "start": n }))).collect();
+    let mut turns: Vec<Turn> =
+        (1..40).map(|n| Turn::call("read", json!({ "path": "big.txt", "start": n }))).collect();
     turns.push(Turn::text("read it all"));
     let server = Server::start(turns).unwrap();
     let mut command = place.run_command(&server, Wire::Ollama, &["Read on."]);

@@ -12,7 +12,9 @@ use crate::support::{Place, finish};
 #[test]
 fn the_exit_status_passes_through() {
     let place = Place::new();
-    for (script, code) in [("exit 0", 0), ("exit 1", 1), ("exit 42", 42), ("kill -TERM $$", 143), ("kill -KILL $$", 137)] {
+    for (script, code) in
+        [("exit 0", 0), ("exit 1", 1), ("exit 42", 42), ("kill -TERM $$", 143), ("kill -KILL $$", 137)]
+    {
         let done = place.sh(script);
         assert_eq!(done.code, code, "{script}: {done:?}");
     }
@@ -44,7 +46,10 @@ fn it_sees_the_workspace_and_little_else() {
 
 #[test]
 fn it_writes_to_the_workspace_and_nowhere_else_that_stays() {
-    let place = Place::new().with(".git/config", "[core]\n").with(".git/hooks/pre-commit.sample", "").with("sub/x", "");
+    let place = Place::new()
+        .with(".git/config", "[core]\n")
+        .with(".git/hooks/pre-commit.sample", "")
+        .with("sub/x", "");
     let home = place.home.path().display();
     let done = place.sh(&format!(
         "echo ok > made && mkdir -p sub/deep && echo ok > sub/deep/made
@@ -66,7 +71,8 @@ fn it_writes_to_the_workspace_and_nowhere_else_that_stays() {
 #[test]
 fn the_read_only_profile_writes_nothing() {
     let place = Place::new().with("a", "1");
-    let done = place.call(["exec", "--profile", "read-only", "--", "sh", "-c", "cat a; echo x > a; echo x > b"]);
+    let done =
+        place.call(["exec", "--profile", "read-only", "--", "sh", "-c", "cat a; echo x > a; echo x > b"]);
     assert_eq!(done.out, "1", "{done:?}");
     assert!(place.read("a") == "1" && !place.has("b"));
 }
@@ -152,7 +158,8 @@ fn system_calls_that_break_out_of_sandboxes_are_gone() {
 
 #[test]
 fn files_of_secrets_are_hidden_from_commands() {
-    let place = Place::new().with(".env", "HIDDEN").with("app/.env", "HIDDEN").with("keys/server.pem", "HIDDEN");
+    let place =
+        Place::new().with(".env", "HIDDEN").with("app/.env", "HIDDEN").with("keys/server.pem", "HIDDEN");
     let done = place.sh("cat .env app/.env keys/server.pem; cp .env copy; ls -a");
     assert!(!done.out.contains("HIDDEN"), "{}", done.out);
     assert!(!place.has("copy") || !place.read("copy").contains("HIDDEN"));
@@ -188,7 +195,13 @@ fn no_sandbox_no_command() {
     let place = Place::new();
     let inner = place.varvel();
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" exec -- touch made"]);
+    command.args([
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" exec -- touch made",
+    ]);
     command.arg(inner.get_program()).current_dir(place.work.path()).env_clear();
     for (name, value) in inner.get_envs() {
         command.env(name, value.unwrap());
@@ -212,12 +225,19 @@ fn it_works_without_privileges() {
     let program = programs.path().join("varvel");
     fs::copy(env!("CARGO_BIN_EXE_varvel"), &program).unwrap();
     fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for path in [place.home.path().to_owned(), place.work.path().to_owned(), place.work.path().join("a.txt")] {
+    for path in [place.home.path().to_owned(), place.work.path().to_owned(), place.work.path().join("a.txt")]
+    {
         chown(path, Some(65534), Some(65534)).unwrap();
     }
     let mut command = place.program(&program);
     command.env("PATH", "/usr/bin:/bin").uid(65534).gid(65534);
-    command.args(["exec", "--", "sh", "-c", "cat a.txt; echo new > b.txt; ls /root; cat /etc/shadow; id -u; exit 5"]);
+    command.args([
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        "cat a.txt; echo new > b.txt; ls /root; cat /etc/shadow; id -u; exit 5",
+    ]);
     let done = finish(&mut command);
     assert_eq!(done.code, 5, "{done:?}");
     assert_eq!(done.out, "here65534\n", "{done:?}");

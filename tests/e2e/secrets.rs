@@ -19,7 +19,9 @@ fn github() -> String {
 #[test]
 fn in_files_and_output_they_become_placeholders_and_come_back_on_writing() {
     let (aws, github) = (aws(), github());
-    let place = Place::new().with("deploy.py", format!("KEY = \"{aws}\"\nREGION = \"eu\"\n")).with("out.txt", &github);
+    let place = Place::new()
+        .with("deploy.py", format!("KEY = \"{aws}\"\nREGION = \"eu\"\n"))
+        .with("out.txt", &github);
     let server = Server::start(vec![
         Turn::call("read", json!({ "path": "deploy.py" })),
         Turn::call("run", json!({ "command": "cat out.txt" })),
@@ -33,7 +35,11 @@ fn in_files_and_output_they_become_placeholders_and_come_back_on_writing() {
     let all = sent(&server);
     assert!(!all.contains(&aws) && !all.contains(&github), "nothing secret was sent");
     assert!(all.contains("secret:"), "a placeholder stands for it");
-    assert_eq!(place.read("deploy.py"), format!("KEY = \"{aws}\"\nREGION = \"us\"\n"), "the file keeps the real one");
+    assert_eq!(
+        place.read("deploy.py"),
+        format!("KEY = \"{aws}\"\nREGION = \"us\"\n"),
+        "the file keeps the real one"
+    );
     let ledger = fs::read_to_string(place.state().join("ledger/entries.jsonl")).unwrap();
     assert!(!ledger.contains(&aws) && !ledger.contains(&github));
 }
@@ -59,9 +65,16 @@ fn a_file_of_secrets_is_not_read_without_a_person() {
 #[test]
 fn commands_do_not_see_the_environment() {
     let place = Place::new();
-    let server = Server::start(vec![Turn::call("run", json!({ "command": "env; cat /proc/*/environ | tr '\\0' '\\n'" })), Turn::text("done")]).unwrap();
+    let server = Server::start(vec![
+        Turn::call("run", json!({ "command": "env; cat /proc/*/environ | tr '\\0' '\\n'" })),
+        Turn::text("done"),
+    ])
+    .unwrap();
     let mut command = place.run_command(&server, Wire::OpenAi, &["-v", "hi"]);
-    command.env("VARVEL_API_KEY", "model-key-SENTINEL").env("AWS_SECRET_ACCESS_KEY", "cloud-SENTINEL").env("SSH_AUTH_SOCK", "/sock-SENTINEL");
+    command
+        .env("VARVEL_API_KEY", "model-key-SENTINEL")
+        .env("AWS_SECRET_ACCESS_KEY", "cloud-SENTINEL")
+        .env("SSH_AUTH_SOCK", "/sock-SENTINEL");
     let done = finish(&mut command);
     assert_eq!(done.code, 0, "{done:?}");
     assert!(server.requests()[1].raw.contains("VARVEL_SANDBOX=1"), "it ran");

@@ -103,7 +103,11 @@ impl Place {
 
     /// The records of one type.
     pub(crate) fn records(&self, kind: &str) -> Vec<Value> {
-        self.ledger().into_iter().map(|mut entry| entry["record"].take()).filter(|record| record["type"] == kind).collect()
+        self.ledger()
+            .into_iter()
+            .map(|mut entry| entry["record"].take())
+            .filter(|record| record["type"] == kind)
+            .collect()
     }
 
     /// Fails unless the ledger holds.

@@ -28,15 +28,27 @@ fn works(wire: Wire, streaming: bool) {
     let result: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(result["answer"], "All done, as asked.", "{wire:?}");
     assert_eq!(result["changed"], json!(["made.txt"]));
-    assert_eq!((&result["steps"], &result["input_tokens"], &result["output_tokens"]), (&json!(3), &json!(300), &json!(30)), "{wire:?}");
+    assert_eq!(
+        (&result["steps"], &result["input_tokens"], &result["output_tokens"]),
+        (&json!(3), &json!(300), &json!(30)),
+        "{wire:?}"
+    );
     let requests = server.requests();
     assert_eq!(requests.len(), 3, "{wire:?}");
     assert!(requests[2].raw.contains("HELLO FROM THE TOOL"), "{wire:?}: {}", requests[2].raw);
     assert!(requests[2].raw.contains("made.txt"));
     for request in &requests {
-        let key = ["authorization", "x-api-key", "x-goog-api-key"].iter().find_map(|name| request.header(name));
-        assert!(wire == Wire::Ollama || key.is_some_and(|value| value.ends_with(KEY)), "{wire:?}: {:?}", request.headers);
-        assert!(!request.path.contains(KEY) && !request.raw.contains(KEY), "the key is sent in a header only");
+        let key =
+            ["authorization", "x-api-key", "x-goog-api-key"].iter().find_map(|name| request.header(name));
+        assert!(
+            wire == Wire::Ollama || key.is_some_and(|value| value.ends_with(KEY)),
+            "{wire:?}: {:?}",
+            request.headers
+        );
+        assert!(
+            !request.path.contains(KEY) && !request.raw.contains(KEY),
+            "the key is sent in a header only"
+        );
         let asked = request.body["stream"] == true || request.path.contains("stream");
         assert_eq!(asked, streaming, "{wire:?}");
     }

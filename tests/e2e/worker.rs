@@ -15,7 +15,8 @@ use crate::support::{Place, alive, eventually, finish, wait};
 const WEIGHTS: &str = "smollm2-135m-instruct-q4_1.gguf";
 
 fn place() -> Place {
-    let models = PathBuf::from(std::env::var_os("VARVEL_TEST_MODELS").expect("VARVEL_TEST_MODELS names a directory"));
+    let models =
+        PathBuf::from(std::env::var_os("VARVEL_TEST_MODELS").expect("VARVEL_TEST_MODELS names a directory"));
     let place = Place::new();
     fs::create_dir_all(place.state().join("models")).unwrap();
     fs::hard_link(models.join(WEIGHTS), place.state().join("models").join(WEIGHTS))
@@ -26,7 +27,10 @@ fn place() -> Place {
 
 fn varvel(place: &Place, args: &[&str]) -> Command {
     let mut command = place.varvel();
-    command.env("VARVEL_LLM_WORKER", std::env::var_os("VARVEL_LLM_WORKER").expect("VARVEL_LLM_WORKER names the worker"));
+    command.env(
+        "VARVEL_LLM_WORKER",
+        std::env::var_os("VARVEL_LLM_WORKER").expect("VARVEL_LLM_WORKER names the worker"),
+    );
     command.args(["run", "--mode", "auto", "--model", "smollm2-135m"]).args(args);
     command
 }
@@ -35,11 +39,15 @@ fn varvel(place: &Place, args: &[&str]) -> Command {
 #[ignore = "needs the worker and weights; scripts/test has them"]
 fn answers_and_calls_tools_by_grammar() {
     let place = place().with("notes.txt", "one\n");
-    let done = finish(varvel(&place, &["--max-steps", "2", "-o", "json", "List the files."]).stdin(Stdio::null()));
+    let done =
+        finish(varvel(&place, &["--max-steps", "2", "-o", "json", "List the files."]).stdin(Stdio::null()));
     // What so small a model does is its own affair; that its words are well-formed calls is ours.
     assert!(done.code == 0 || done.code == 3, "{done:?}");
     let result: Value = serde_json::from_str(&done.out).unwrap();
-    assert!(result["output_tokens"].as_u64().unwrap() > 0 && result["network"] == serde_json::json!([]), "{result}");
+    assert!(
+        result["output_tokens"].as_u64().unwrap() > 0 && result["network"] == serde_json::json!([]),
+        "{result}"
+    );
     assert!(!place.records("intent").is_empty());
     place.verify();
 }
@@ -69,7 +77,8 @@ fn ctrl_c_ends_the_worker_too() {
     let weights = place.state().join("models").join(WEIGHTS).display().to_string();
     eventually("the worker runs", || alive(&weights));
     std::thread::sleep(Duration::from_millis(500));
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
     assert_eq!(wait(&mut child, Duration::from_secs(10)), 130);
     eventually("it is gone", || !alive(&weights));
     place.verify();

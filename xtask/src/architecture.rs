@@ -25,16 +25,40 @@ const EFFECTS: &[(&str, &[&str], &[&str])] = &[
     ("a raw process", &["process::Command", "posix_spawn", "libc::execve", "libc::fork"], &["sandbox"]),
     (
         "a raw connection",
-        &["reqwest::Client::", "TcpStream::connect", "UdpSocket", "UnixStream::connect", "hyper_util::client"],
+        &[
+            "reqwest::Client::",
+            "TcpStream::connect",
+            "UdpSocket",
+            "UnixStream::connect",
+            "hyper_util::client",
+        ],
         &["egress"],
     ),
     (
         "a raw file write",
-        &["fs::write", "fs::remove", "fs::rename", "fs::copy", "fs::create_dir", "fs::hard_link", "File::create",
-          "OpenOptions", "DirBuilder", "set_permissions", "unlinkat", "renameat", "fs::unlink", "fs::mkdir"],
+        &[
+            "fs::write",
+            "fs::remove",
+            "fs::rename",
+            "fs::copy",
+            "fs::create_dir",
+            "fs::hard_link",
+            "File::create",
+            "OpenOptions",
+            "DirBuilder",
+            "set_permissions",
+            "unlinkat",
+            "renameat",
+            "fs::unlink",
+            "fs::mkdir",
+        ],
         &["workspace", "ledger", "sandbox"],
     ),
-    ("a disabled lint on effects", &["disallowed_methods", "disallowed_types"], &["workspace", "ledger", "sandbox", "egress"]),
+    (
+        "a disabled lint on effects",
+        &["disallowed_methods", "disallowed_types"],
+        &["workspace", "ledger", "sandbox", "egress"],
+    ),
     ("a made-up authorisation", &["Authorized {"], &["gate"]),
 ];
 
@@ -65,7 +89,12 @@ pub(crate) fn check() -> Result<bool> {
         seen.insert(name);
     }
     for (_, crates) in LAYERS {
-        problems.extend(crates.iter().filter(|name| !seen.contains(**name)).map(|name| format!("{name} is in a layer and not in crates/")));
+        problems.extend(
+            crates
+                .iter()
+                .filter(|name| !seen.contains(**name))
+                .map(|name| format!("{name} is in a layer and not in crates/")),
+        );
     }
     for problem in &problems {
         println!("{problem}");
@@ -88,7 +117,8 @@ fn edges<'a>(name: &str, dependencies: impl Iterator<Item = &'a String>, problem
     };
     for dependency in dependencies {
         match position(dependency) {
-            Some(other) if other >= own => problems.push(format!("{name} must not depend on {dependency}, which is above it or beside it")),
+            Some(other) if other >= own => problems
+                .push(format!("{name} must not depend on {dependency}, which is above it or beside it")),
             None if own.0 == 0 && NOT_IN_CORE.contains(&dependency.as_str()) => {
                 problems.push(format!("{name} is of the trusted core and must not depend on {dependency}"));
             }
@@ -100,14 +130,19 @@ fn edges<'a>(name: &str, dependencies: impl Iterator<Item = &'a String>, problem
 /// Looks for effects in the sources of a crate, its tests aside.
 fn sources(name: &str, directory: &Path, problems: &mut Vec<String>) -> Result<()> {
     for path in files(directory)? {
-        if path.file_stem().is_some_and(|stem| stem == "tests" || stem.to_string_lossy().ends_with("_tests")) {
+        if path.file_stem().is_some_and(|stem| stem == "tests" || stem.to_string_lossy().ends_with("_tests"))
+        {
             continue;
         }
         let text = fs::read_to_string(&path)?;
         let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
         for (number, line) in product_lines(&text) {
             let code = line.split("//").next().unwrap_or_default();
-            if name != "sandbox" && (code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("allow(unsafe_code")) {
+            if name != "sandbox"
+                && (code.contains("unsafe {")
+                    || code.contains("unsafe fn")
+                    || code.contains("allow(unsafe_code"))
+            {
                 problems.push(format!("{shown}:{number}: unsafe outside sandbox"));
             }
             for (what, signs, allowed) in EFFECTS {
@@ -145,7 +180,13 @@ mod tests {
     #[test]
     fn wrong_edges_are_found() {
         let mut problems = Vec::new();
-        for (name, dependency) in [("gate", "sandbox"), ("policy", "tokio"), ("llm", "agent"), ("sandbox", "egress"), ("new", "action")] {
+        for (name, dependency) in [
+            ("gate", "sandbox"),
+            ("policy", "tokio"),
+            ("llm", "agent"),
+            ("sandbox", "egress"),
+            ("new", "action"),
+        ] {
             edges(name, [dependency.to_owned()].iter(), &mut problems);
         }
         assert_eq!(problems.len(), 5, "{problems:?}");

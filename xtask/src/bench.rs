@@ -20,7 +20,8 @@ pub(crate) fn bench(runs: usize) -> Result<bool> {
         let home = tempfile::tempdir()?;
         let work = tempfile::tempdir()?;
         // Each call differs, or the run would be stopped for repeating itself.
-        let mut turns: Vec<Turn> = (0..TURNS).map(|n| Turn::call("run", json!({ "command": format!("echo hi {n}") }))).collect();
+        let mut turns: Vec<Turn> =
+            (0..TURNS).map(|n| Turn::call("run", json!({ "command": format!("echo hi {n}") }))).collect();
         turns.push(Turn::text("done"));
         let server = Server::start(turns)?;
         let mut command = Command::new(&varvel);
@@ -51,7 +52,11 @@ pub(crate) fn bench(runs: usize) -> Result<bool> {
         bare.push(plain.elapsed().as_secs_f64() * 1e3);
     }
     println!("start to first request  {:6.1} ms   (median of {runs}; goal: under 40)", median(first));
-    println!("tool turn, `echo hi`    {:6.1} ms   (sandbox and ledger included; goal: under 15; sh alone: {:.1})", median(turn), median(bare));
+    println!(
+        "tool turn, `echo hi`    {:6.1} ms   (sandbox and ledger included; goal: under 15; sh alone: {:.1})",
+        median(turn),
+        median(bare)
+    );
     println!("peak memory             {:6.1} MB   (goal: under 40)", median(memory));
     println!("first request           {bytes:6} bytes (goal: under 6000)");
     Ok(true)

@@ -36,7 +36,15 @@ pub(crate) fn check() -> Result<bool> {
     let mut count = 0;
     for manifest in ["Cargo.toml", "crates/llm-worker/Cargo.toml"] {
         let output = Command::new("cargo")
-            .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu", "--manifest-path"])
+            .args([
+                "metadata",
+                "--format-version",
+                "1",
+                "--locked",
+                "--filter-platform",
+                "x86_64-unknown-linux-gnu",
+                "--manifest-path",
+            ])
             .arg(root().join(manifest))
             .output()?;
         if !output.status.success() {
@@ -121,7 +129,13 @@ mod tests {
     #[test]
     fn expressions() {
         let allow: Vec<String> = ["MIT", "Apache-2.0", "BSD-3-Clause"].map(str::to_owned).to_vec();
-        for good in ["MIT", "MIT OR GPL-3.0", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND BSD-3-Clause", "Apache-2.0 WITH LLVM-exception"] {
+        for good in [
+            "MIT",
+            "MIT OR GPL-3.0",
+            "MIT/Apache-2.0",
+            "(MIT OR Apache-2.0) AND BSD-3-Clause",
+            "Apache-2.0 WITH LLVM-exception",
+        ] {
             assert!(allowed(good, &allow), "{good}");
         }
         for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT", "MIT)", "GPL-2.0 OR (MIT AND AGPL-3.0)"] {

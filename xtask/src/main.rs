@@ -21,7 +21,8 @@ varvel and varvel-llm-worker are taken from VARVEL_BIN, else from the release bu
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1)).cloned();
+    let option =
+        |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1)).cloned();
     let runs = |default: usize| option("--runs").and_then(|text| text.parse().ok()).unwrap_or(default);
     let result = match args.first().map(String::as_str) {
         Some("check") => architecture::check(),
@@ -53,7 +54,11 @@ fn root() -> PathBuf {
 fn varvel() -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let path = std::env::var_os("VARVEL_BIN").map_or_else(|| target.join("release/varvel"), PathBuf::from);
-    if path.is_file() { Ok(path) } else { Err(format!("{} is not there; build it with: cargo build --release -p cli", path.display()).into()) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("{} is not there; build it with: cargo build --release -p cli", path.display()).into())
+    }
 }
 
 /// The middle value.

@@ -23,8 +23,11 @@ struct Run {
 }
 
 pub(crate) fn repair(model: Option<&str>, runs: usize) -> Result<bool> {
-    let mut directories: Vec<_> =
-        fs::read_dir(root().join("examples/repair"))?.flatten().map(|entry| entry.path()).filter(|path| path.join("bug.toml").is_file()).collect();
+    let mut directories: Vec<_> = fs::read_dir(root().join("examples/repair"))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("bug.toml").is_file())
+        .collect();
     directories.sort();
     let (mut fixed, mut all, mut seconds) = (0, 0, Vec::new());
     for directory in &directories {
@@ -38,18 +41,27 @@ pub(crate) fn repair(model: Option<&str>, runs: usize) -> Result<bool> {
             seconds.push(run.seconds);
         }
     }
-    println!("{fixed} of {all} fixed, median {:.1} s ({})", median(seconds), model.unwrap_or("the default model"));
+    println!(
+        "{fixed} of {all} fixed, median {:.1} s ({})",
+        median(seconds),
+        model.unwrap_or("the default model")
+    );
     Ok(true)
 }
 
 pub(crate) fn quickstart(model: Option<&str>, runs: usize) -> Result<bool> {
     let (mut fixed, mut seconds) = (0, Vec::new());
     for _ in 0..runs {
-        let run = once(&root().join("examples/quickstart"), "The tests fail. Find the bug and fix it.", model)?;
+        let run =
+            once(&root().join("examples/quickstart"), "The tests fail. Find the bug and fix it.", model)?;
         fixed += usize::from(run.fixed);
         seconds.push(run.seconds);
     }
-    println!("{fixed} of {runs} fixed, median {:.1} s ({})", median(seconds), model.unwrap_or("the default model"));
+    println!(
+        "{fixed} of {runs} fixed, median {:.1} s ({})",
+        median(seconds),
+        model.unwrap_or("the default model")
+    );
     Ok(true)
 }
 
@@ -61,7 +73,10 @@ fn once(example: &Path, task: &str, model: Option<&str>) -> Result<Run> {
         }
     }
     let mut command = Command::new(varvel()?);
-    command.args(["run", "--mode", "auto", "--strategy", "repair", "--output", "json", "-C"]).arg(directory.path()).arg(task);
+    command
+        .args(["run", "--mode", "auto", "--strategy", "repair", "--output", "json", "-C"])
+        .arg(directory.path())
+        .arg(task);
     if let Some(model) = model {
         command.args(["--model", model]);
     }
@@ -70,7 +85,8 @@ fn once(example: &Path, task: &str, model: Option<&str>) -> Result<Run> {
     let result: serde_json::Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?;
     // Not by its own word: the tests are run once more, outside.
-    let tests = Command::new("python3").args(["-m", "unittest", "-q"]).current_dir(directory.path()).output()?;
+    let tests =
+        Command::new("python3").args(["-m", "unittest", "-q"]).current_dir(directory.path()).output()?;
     let tokens = ["input_tokens", "output_tokens"].iter().filter_map(|name| result[*name].as_u64()).sum();
     if output.status.success() != tests.status.success() {
         return Err(format!("it says {result}, but the tests say otherwise").into());

@@ -11,8 +11,8 @@ mod target;
 mod verdict;
 
 pub use actions::{
-    Action, Command, Destination, Effect, FileDelete, FileList, FileRead, FileSearch, FileWrite, ModelCall, Outside,
-    Network, Reach,
+    Action, Command, Destination, Effect, FileDelete, FileList, FileRead, FileSearch, FileWrite, ModelCall,
+    Network, Outside, Reach,
 };
 pub use digest::Digest;
 pub use label::{Confidentiality, Integrity, Label, Labelled};

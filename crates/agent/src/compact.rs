@@ -39,7 +39,8 @@ pub(crate) fn compact(messages: &mut Vec<Message>, budget: usize, redactor: &Red
         };
         for message in messages.drain(1..next_turn) {
             if let Message::Assistant { calls, .. } = message {
-                dropped.extend(calls.iter().map(|call| tools::Toolbox::describe(&call.name, &call.arguments)));
+                dropped
+                    .extend(calls.iter().map(|call| tools::Toolbox::describe(&call.name, &call.arguments)));
             }
         }
     }
@@ -90,7 +91,11 @@ mod tests {
             let arguments = json!({ "path": format!("file{n}.rs") });
             let call = ToolCall { id: id.clone(), name: "read".into(), arguments, signatures: None };
             messages.push(Message::Assistant { text: clean(""), reasoning: None, calls: vec![call] });
-            messages.push(Message::Tool { id, name: "read".into(), content: clean(&"x ".repeat(result / 2)) });
+            messages.push(Message::Tool {
+                id,
+                name: "read".into(),
+                content: clean(&"x ".repeat(result / 2)),
+            });
         }
         (redactor, messages)
     }
@@ -109,7 +114,9 @@ mod tests {
 
     #[test]
     fn fits_at_any_size() {
-        for (turns, result, budget) in [(3, 100, 10_000), (20, 2000, 20_000), (40, 3000, 6000), (1, 50_000, 4000)] {
+        for (turns, result, budget) in
+            [(3, 100, 10_000), (20, 2000, 20_000), (40, 3000, 6000), (1, 50_000, 4000)]
+        {
             let (redactor, mut messages) = conversation(turns, result);
             compact(&mut messages, budget, &redactor);
             let size: usize = messages.iter().map(Message::size).sum();

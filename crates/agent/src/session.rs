@@ -91,7 +91,11 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// If the model cannot be asked or the ledger cannot be written.
-    pub async fn run(&mut self, prompt: &str, events: &mut dyn Events) -> Result<(String, StopCause), AgentError> {
+    pub async fn run(
+        &mut self,
+        prompt: &str,
+        events: &mut dyn Events,
+    ) -> Result<(String, StopCause), AgentError> {
         let mut messages = vec![Message::User(self.redactor.clean(prompt, Source::Other))];
         let mut last_calls: Vec<(String, String)> = Vec::new();
         let mut answer = String::new();
@@ -116,7 +120,9 @@ impl<'a> Session<'a> {
             if reply.calls.is_empty() {
                 if reply.stop == StopReason::Length && continued < CONTINUATIONS {
                     continued += 1;
-                    messages.push(Message::User(Clean::fixed("Your answer was cut off. Go on where it stopped.")));
+                    messages.push(Message::User(Clean::fixed(
+                        "Your answer was cut off. Go on where it stopped.",
+                    )));
                     continue;
                 }
                 if reply.stop == StopReason::Filtered && reply.text.is_empty() {
@@ -131,7 +137,9 @@ impl<'a> Session<'a> {
                     return Ok((answer, StopCause::Repeating));
                 }
                 let content = if repeats >= REPEATS_WARN {
-                    let hint = Clean::fixed("[You have made this call several times with the same result. Do something else, or finish.]");
+                    let hint = Clean::fixed(
+                        "[You have made this call several times with the same result. Do something else, or finish.]",
+                    );
                     Clean::join(&[content, hint], "\n")
                 } else {
                     content

@@ -18,7 +18,11 @@ const MAX_ANSWER: u64 = 4096;
 /// The person at the terminal, if there is one; else nobody.
 pub(crate) fn approver() -> Box<dyn Approver> {
     // Not standard input: the prompt may have come from there.
-    if terminal::stderr_is_terminal() && File::open("/dev/tty").is_ok() { Box::new(Person) } else { Box::new(Nobody) }
+    if terminal::stderr_is_terminal() && File::open("/dev/tty").is_ok() {
+        Box::new(Person)
+    } else {
+        Box::new(Nobody)
+    }
 }
 
 struct Person;
@@ -30,7 +34,9 @@ impl Approver for Person {
             loop {
                 let choices = "[y] yes  [s] yes, for this session  [n] no  or say what to do instead: ";
                 terminal::err(&styled(BOLD, choices));
-                let Ok(Some(line)) = tokio::task::spawn_blocking(read_line).await else { return Answer::Nobody };
+                let Ok(Some(line)) = tokio::task::spawn_blocking(read_line).await else {
+                    return Answer::Nobody;
+                };
                 if let Some(answer) = parse(&line) {
                     return answer;
                 }
@@ -97,7 +103,10 @@ mod tests {
         assert_eq!(parse(" Y \n"), Some(Answer::Once));
         assert_eq!(parse("session"), Some(Answer::Session));
         assert_eq!(parse("no"), Some(Answer::No { instead: None }));
-        assert_eq!(parse("use the other file"), Some(Answer::No { instead: Some("use the other file".into()) }));
+        assert_eq!(
+            parse("use the other file"),
+            Some(Answer::No { instead: Some("use the other file".into()) })
+        );
         for again in ["", "\n", "x", "yy"] {
             assert_eq!(parse(again), None, "{again:?}");
         }

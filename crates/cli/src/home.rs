@@ -17,15 +17,19 @@ pub(crate) struct Home {
 impl Home {
     /// `$VARVEL_HOME`, else `$XDG_DATA_HOME/varvel`, else `~/.local/share/varvel`; and the configuration file.
     pub(crate) fn find() -> Result<Self, Failure> {
-        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let variable =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = variable("HOME");
         let in_home = |path: &str| home.as_ref().map(|home| home.join(path));
-        let state = variable("VARVEL_HOME")
-            .or_else(|| variable("XDG_DATA_HOME").or_else(|| in_home(".local/share")).map(|data| data.join("varvel")));
+        let state = variable("VARVEL_HOME").or_else(|| {
+            variable("XDG_DATA_HOME").or_else(|| in_home(".local/share")).map(|data| data.join("varvel"))
+        });
         let config = variable("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
         match (state, config) {
             (Some(state), Some(config)) => Ok(Self { state, config: config.join("varvel/varvel.toml") }),
-            _ => Err(Failure::usage("there is no home directory: set HOME, or VARVEL_HOME and XDG_CONFIG_HOME")),
+            _ => Err(Failure::usage(
+                "there is no home directory: set HOME, or VARVEL_HOME and XDG_CONFIG_HOME",
+            )),
         }
     }
 
@@ -52,7 +56,9 @@ impl Home {
         sandbox::check_workspace(&root).map_err(Failure::usage)?;
         for own in [self.state.as_path(), self.config.as_path()] {
             let real = nearest(own);
-            if real.starts_with(root.path()) || (own == self.state && root.path().starts_with(&real) && own.exists()) {
+            if real.starts_with(root.path())
+                || (own == self.state && root.path().starts_with(&real) && own.exists())
+            {
                 return Err(Failure::usage(format!(
                     "{} cannot be the workspace, because Varvel keeps its own files in {}; set VARVEL_HOME to a place outside",
                     root.path().display(),

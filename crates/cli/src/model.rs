@@ -28,7 +28,9 @@ pub(crate) fn choose(home: &Home, config: &Config, args: &RunArgs) -> Result<Box
     let model = args.model.clone().or(settings.model);
     if known.endpoint == llm::Endpoint::Embedded {
         if base_url.is_some() {
-            return Err(Failure::usage("the embedded model has no address; leave out --base-url or name another --provider"));
+            return Err(Failure::usage(
+                "the embedded model has no address; leave out --base-url or name another --provider",
+            ));
         }
         return embedded(home, model.as_deref(), settings.context_tokens);
     }
@@ -46,7 +48,11 @@ pub(crate) fn choose(home: &Home, config: &Config, args: &RunArgs) -> Result<Box
     Ok(Box::new(remote.map_err(Failure::usage)?))
 }
 
-fn embedded(home: &Home, model: Option<&str>, context_tokens: Option<u64>) -> Result<Box<dyn Model>, Failure> {
+fn embedded(
+    home: &Home,
+    model: Option<&str>,
+    context_tokens: Option<u64>,
+) -> Result<Box<dyn Model>, Failure> {
     let weights = weights(model)?;
     let store = Store::new(home.state());
     let path = store.ready(weights).map_err(|error| Failure::unreachable(no_model(&error)))?;

@@ -23,7 +23,8 @@ pub(crate) fn safe(text: &str) -> Cow<'_, str> {
 
 /// As [`safe`], on one line of at most `most` characters.
 pub(crate) fn line(text: &str, most: usize) -> String {
-    let mut shown: String = safe(text).chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).take(most).collect();
+    let mut shown: String =
+        safe(text).chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).take(most).collect();
     if text.chars().nth(most).is_some() {
         shown.pop();
         shown.push('\u{2026}');

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::append::LedgerError;
-use crate::line::{self, GENESIS, MAX_LINE};
 use crate::head::{self, Head};
+use crate::line::{self, GENESIS, MAX_LINE};
 use crate::{ENTRIES, Sequence};
 
 /// Something that is wrong with a ledger.

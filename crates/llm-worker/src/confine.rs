@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
+};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// Why the process could not be locked in.
@@ -15,7 +17,9 @@ pub(crate) enum ConfineError {
     /// Landlock covers a thread and its children, not threads that run already.
     #[error("cannot lock the model in: {0} threads run already")]
     Threads(usize),
-    #[error("cannot lock the model in: Landlock: {0} (it needs Linux 5.13 or later with Landlock switched on)")]
+    #[error(
+        "cannot lock the model in: Landlock: {0} (it needs Linux 5.13 or later with Landlock switched on)"
+    )]
     Landlock(String),
     #[error("cannot lock the model in: seccomp: {0}")]
     Seccomp(String),
@@ -86,8 +90,10 @@ fn filter() -> Result<(), String> {
     let rules: BTreeMap<i64, Vec<_>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(|error| format!("{error:?}"))?;
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture).map_err(|error| error.to_string())?;
-    let program: BpfProgram = filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())?;
+    let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)
+        .map_err(|error| error.to_string())?;
+    let program: BpfProgram =
+        filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())
 }
 
@@ -96,7 +102,8 @@ pub(crate) fn prove() -> Result<(), ConfineError> {
     if std::fs::File::open("/dev/null").is_ok() || std::fs::metadata("/").is_ok() {
         return Err(ConfineError::Open("it can open files"));
     }
-    if std::net::UdpSocket::bind("127.0.0.1:0").is_ok() || std::net::TcpListener::bind("127.0.0.1:0").is_ok() {
+    if std::net::UdpSocket::bind("127.0.0.1:0").is_ok() || std::net::TcpListener::bind("127.0.0.1:0").is_ok()
+    {
         return Err(ConfineError::Open("it can open sockets"));
     }
     if std::process::Command::new("/bin/true").spawn().is_ok() {

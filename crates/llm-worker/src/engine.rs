@@ -39,7 +39,9 @@ impl EngineError {
                 ("context_overflow", "the request is longer than the window", Some(*tokens), Some(*window))
             }
             Self::Request(message) => ("bad_request", message.as_str(), None, None),
-            Self::Internal(message) | Self::Load { why: message, .. } => ("internal", message.as_str(), None, None),
+            Self::Internal(message) | Self::Load { why: message, .. } => {
+                ("internal", message.as_str(), None, None)
+            }
         };
         Event::Error { id: Some(id), code, message, tokens, window }
     }
@@ -79,7 +81,8 @@ impl Loaded {
     /// The conversation as the model was trained to see it, ready for its answer.
     fn prompt(&self, request: &Request) -> Result<String, EngineError> {
         let turns = request.messages.iter().map(|turn| {
-            LlamaChatMessage::new(turn.role.name().to_owned(), self.disarm(&turn.content)).map_err(|error| EngineError::Request(error.to_string()))
+            LlamaChatMessage::new(turn.role.name().to_owned(), self.disarm(&turn.content))
+                .map_err(|error| EngineError::Request(error.to_string()))
         });
         let turns = turns.collect::<Result<Vec<_>, _>>()?;
         let mut prompt = self
@@ -150,7 +153,11 @@ impl<'m> Engine<'m> {
     }
 
     /// Answers a request; `on` gets the text as it comes.
-    pub(crate) fn answer(&mut self, request: &Request, mut on: impl FnMut(&str)) -> Result<Done, EngineError> {
+    pub(crate) fn answer(
+        &mut self,
+        request: &Request,
+        mut on: impl FnMut(&str),
+    ) -> Result<Done, EngineError> {
         let mut sampler = self.sampler(request)?;
         let prompt = self.loaded.prompt(request)?;
         let vocab = self.loaded.model.vocab();
@@ -229,11 +236,15 @@ impl<'m> Engine<'m> {
     }
 
     fn sampler(&self, request: &Request) -> Result<LlamaSampler, EngineError> {
-        let wrong = |error: &dyn std::fmt::Display| EngineError::Request(format!("the schema cannot be used: {error}"));
+        let wrong = |error: &dyn std::fmt::Display| {
+            EngineError::Request(format!("the schema cannot be used: {error}"))
+        };
         let mut chain = Vec::new();
         if let Some(schema) = &request.schema {
-            let grammar = llama_cpp_2::json_schema_to_grammar(&schema.to_string()).map_err(|error| wrong(&error))?;
-            let grammar = LlamaSampler::grammar(&self.loaded.model, &grammar, "root").map_err(|error| wrong(&error))?;
+            let grammar =
+                llama_cpp_2::json_schema_to_grammar(&schema.to_string()).map_err(|error| wrong(&error))?;
+            let grammar =
+                LlamaSampler::grammar(&self.loaded.model, &grammar, "root").map_err(|error| wrong(&error))?;
             chain.push(grammar);
         }
         if request.temperature > 0.0 {

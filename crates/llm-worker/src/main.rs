@@ -77,7 +77,9 @@ fn serve(options: &Options) -> ExitCode {
         ExitCode::FAILURE
     };
     if let Some(missing) = missing_features() {
-        return fatal(format!("this processor lacks {missing}, which the worker was built for; build it without"));
+        return fatal(format!(
+            "this processor lacks {missing}, which the worker was built for; build it without"
+        ));
     }
     let loaded = match engine::Loaded::load(&options.model) {
         Ok(loaded) => loaded,
@@ -96,7 +98,9 @@ fn serve(options: &Options) -> ExitCode {
         let mut line = Vec::new();
         match (&mut input).take(MAX_REQUEST).read_until(b'\n', &mut line) {
             Ok(0) => return ExitCode::SUCCESS,
-            Ok(_) if line.last() != Some(&b'\n') => return fatal("the request is too long, or ended half-way".into()),
+            Ok(_) if line.last() != Some(&b'\n') => {
+                return fatal("the request is too long, or ended half-way".into());
+            }
             Ok(_) => answer(&mut engine, &line),
             Err(error) => return fatal(error.to_string()),
         }
@@ -118,7 +122,9 @@ fn answer(engine: &mut Engine<'_>, line: &[u8]) {
 fn emit(event: &Event<'_>) {
     match serde_json::to_string(event) {
         Ok(line) => say(&line),
-        Err(error) => say(&format!("{{\"event\":\"fatal\",\"message\":\"{}\"}}", error.to_string().escape_default())),
+        Err(error) => {
+            say(&format!("{{\"event\":\"fatal\",\"message\":\"{}\"}}", error.to_string().escape_default()))
+        }
     }
 }
 

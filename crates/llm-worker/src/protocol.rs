@@ -123,7 +123,13 @@ mod tests {
 
     #[test]
     fn events_have_their_names() {
-        let done = Event::Done { id: 2, finish: Finish::StopSequence, prompt_tokens: 3, reused_tokens: 1, output_tokens: 4 };
+        let done = Event::Done {
+            id: 2,
+            finish: Finish::StopSequence,
+            prompt_tokens: 3,
+            reused_tokens: 1,
+            output_tokens: 4,
+        };
         assert_eq!(
             serde_json::to_string(&done).unwrap(),
             r#"{"event":"done","id":2,"finish":"stop_sequence","prompt_tokens":3,"reused_tokens":1,"output_tokens":4}"#

@@ -25,7 +25,12 @@ impl<'a> Stream<'a> {
             return String::new();
         }
         self.held.extend_from_slice(bytes);
-        let found = self.stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| find(&self.held, stop.as_bytes())).min();
+        let found = self
+            .stops
+            .iter()
+            .filter(|stop| !stop.is_empty())
+            .filter_map(|stop| find(&self.held, stop.as_bytes()))
+            .min();
         if let Some(at) = found {
             self.stopped = true;
             self.held.truncate(at);

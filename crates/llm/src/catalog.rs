@@ -11,7 +11,6 @@ pub enum Endpoint {
     Embedded,
     /// At this address.
     At(&'static str),
-
 }
 
 /// A provider.
@@ -39,7 +38,15 @@ const fn cloud(
     model: Option<&'static str>,
     adapter: AdapterKind,
 ) -> Provider {
-    Provider { name, about, endpoint: Endpoint::At(url), model, needs_key: true, context_tokens: 128_000, adapter }
+    Provider {
+        name,
+        about,
+        endpoint: Endpoint::At(url),
+        model,
+        needs_key: true,
+        context_tokens: 128_000,
+        adapter,
+    }
 }
 
 static PROVIDERS: &[Provider] = &[

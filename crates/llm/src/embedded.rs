@@ -13,7 +13,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 
-use crate::types::{ChatRequest, Completing, Event, Message, Model, ModelInfo, Reply, StopReason, TokenUsage};
+use crate::types::{
+    ChatRequest, Completing, Event, Message, Model, ModelInfo, Reply, StopReason, TokenUsage,
+};
 use crate::{LlmError, Price, grammar};
 
 /// Longest line accepted from the worker, in bytes.
@@ -60,10 +62,27 @@ struct Turn {
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Answer {
     Ready,
-    Delta { text: String },
-    Done { finish: String, prompt_tokens: u64, #[serde(default)] reused_tokens: u64, output_tokens: u64 },
-    Error { code: String, message: String, #[serde(default)] tokens: u64, #[serde(default)] window: u64 },
-    Fatal { message: String },
+    Delta {
+        text: String,
+    },
+    Done {
+        finish: String,
+        prompt_tokens: u64,
+        #[serde(default)]
+        reused_tokens: u64,
+        output_tokens: u64,
+    },
+    Error {
+        code: String,
+        message: String,
+        #[serde(default)]
+        tokens: u64,
+        #[serde(default)]
+        window: u64,
+    },
+    Fatal {
+        message: String,
+    },
 }
 
 impl Embedded {
@@ -176,7 +195,10 @@ impl Process {
     ) -> Result<(String, String, TokenUsage), LlmError> {
         let mut line = body.to_string();
         line.push('\n');
-        self.input.write_all(line.as_bytes()).await.map_err(|error| LlmError::Worker { why: error.to_string() })?;
+        self.input
+            .write_all(line.as_bytes())
+            .await
+            .map_err(|error| LlmError::Worker { why: error.to_string() })?;
         let mut text = String::new();
         loop {
             match self.next().await? {
@@ -190,7 +212,8 @@ impl Process {
                     }
                 }
                 Answer::Done { finish, prompt_tokens, reused_tokens, output_tokens } => {
-                    let tokens = TokenUsage { input: prompt_tokens, cached: reused_tokens, output: output_tokens };
+                    let tokens =
+                        TokenUsage { input: prompt_tokens, cached: reused_tokens, output: output_tokens };
                     return Ok((text, finish, tokens));
                 }
                 Answer::Error { code, tokens, window, .. } if code == "context_overflow" => {

@@ -9,7 +9,8 @@ const ANSWER: &str = "answer";
 
 /// The tools in words, one line each, for the system prompt.
 pub(crate) fn describe(tools: &[ToolSpec]) -> String {
-    let mut text = String::from("\n\nReply with one JSON object: {\"tool\": NAME, \"args\": {...}}. Tools:\n");
+    let mut text =
+        String::from("\n\nReply with one JSON object: {\"tool\": NAME, \"args\": {...}}. Tools:\n");
     for tool in tools {
         let required: Vec<&str> = tool
             .parameters
@@ -21,7 +22,9 @@ pub(crate) fn describe(tools: &[ToolSpec]) -> String {
         let parameters: Vec<String> = parameters
             .into_iter()
             .flatten()
-            .map(|(name, _)| if required.contains(&name.as_str()) { name.clone() } else { format!("{name}?") })
+            .map(
+                |(name, _)| if required.contains(&name.as_str()) { name.clone() } else { format!("{name}?") },
+            )
             .collect();
         text.push_str(&format!("- {}({}): {}\n", tool.name, parameters.join(", "), tool.description));
     }
@@ -89,7 +92,8 @@ mod tests {
         let schema = schema(&[tool()]);
         assert_eq!(schema.pointer("/oneOf/0/properties/tool/const"), Some(&json!("read")));
         assert_eq!(schema.pointer("/oneOf/1/properties/tool/const"), Some(&json!("answer")));
-        let keys: Vec<_> = schema.pointer("/oneOf/0/properties").unwrap().as_object().unwrap().keys().collect();
+        let keys: Vec<_> =
+            schema.pointer("/oneOf/0/properties").unwrap().as_object().unwrap().keys().collect();
         assert_eq!(keys, ["tool", "args"], "the grammar follows this order");
     }
 

@@ -19,6 +19,7 @@ pub use error::LlmError;
 pub use price::Price;
 pub use remote::{Remote, RemoteConfig};
 pub use types::{
-    ChatRequest, Completing, Event, Message, Model, ModelInfo, Reply, StopReason, TokenUsage, ToolCall, ToolSpec,
+    ChatRequest, Completing, Event, Message, Model, ModelInfo, Reply, StopReason, TokenUsage, ToolCall,
+    ToolSpec,
 };
 pub use weights::{Chunk, Weights, default_weights, named as weights_named, weights};

@@ -50,7 +50,11 @@ impl Price {
     pub fn of(self, tokens: TokenUsage) -> u64 {
         #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
         let exact = tokens.input as f64 * self.input + tokens.output as f64 * self.output;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and is not negative"
+        )]
         let rounded = exact.ceil().max(0.0) as u64;
         rounded
     }

@@ -75,7 +75,9 @@ fn sort(at: String, error: &genai::Error) -> LlmError {
                 None => LlmError::Protocol { at, why: clip(&inner.to_string()) },
             }
         }
-        Error::StreamParse { serde_error, .. } => LlmError::Protocol { at, why: clip(&serde_error.to_string()) },
+        Error::StreamParse { serde_error, .. } => {
+            LlmError::Protocol { at, why: clip(&serde_error.to_string()) }
+        }
         Error::ChatResponse { body, .. } => LlmError::Protocol { at, why: clip(&body.to_string()) },
         other => LlmError::Protocol { at, why: clip(&other.to_string()) },
     }
@@ -94,7 +96,9 @@ fn server_message(error: &genai::Error) -> String {
     use genai::webc::Error as Web;
     let body = match error {
         genai::Error::HttpError { body, .. }
-        | genai::Error::WebModelCall { webc_error: Web::ResponseFailedStatus { body, .. }, .. } => body.as_str(),
+        | genai::Error::WebModelCall { webc_error: Web::ResponseFailedStatus { body, .. }, .. } => {
+            body.as_str()
+        }
         _ => return String::new(),
     };
     let json: Option<serde_json::Value> = serde_json::from_str(body).ok();

@@ -164,7 +164,12 @@ impl Remote {
                         return Err(LlmError::Truncated { at: self.at() }.into());
                     }
                     let usage = end.captured_usage.unwrap_or_default();
-                    return Ok(self.reply(content, end.captured_reasoning_content, usage, end.captured_stop_reason));
+                    return Ok(self.reply(
+                        content,
+                        end.captured_reasoning_content,
+                        usage,
+                        end.captured_stop_reason,
+                    ));
                 }
                 _ => {}
             }
@@ -179,7 +184,9 @@ impl Remote {
     /// An error in the middle of an answer means that it broke off, whatever the library calls it.
     fn broken(&self, error: &genai::Error, seen: bool) -> Failure {
         match classify(&self.at(), error) {
-            Failure { error: LlmError::Unreachable { at, .. }, .. } if seen => LlmError::Truncated { at }.into(),
+            Failure { error: LlmError::Unreachable { at, .. }, .. } if seen => {
+                LlmError::Truncated { at }.into()
+            }
             other => other,
         }
     }
@@ -227,8 +234,9 @@ impl Model for Remote {
             if let Some(http) = http {
                 builder = builder.with_reqwest(http);
             }
-            let client =
-                builder.build().map_err(|error| LlmError::Protocol { at: self.at(), why: error.to_string() })?;
+            let client = builder
+                .build()
+                .map_err(|error| LlmError::Protocol { at: self.at(), why: error.to_string() })?;
             let mut attempt = 1;
             loop {
                 let mut seen = false;

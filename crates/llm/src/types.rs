@@ -68,7 +68,8 @@ impl Message {
             Self::User(text) => text.as_str().len(),
             Self::Assistant { text, reasoning, calls } => {
                 let reasoning = reasoning.as_ref().map_or(0, |text| text.as_str().len());
-                let calls: usize = calls.iter().map(|call| call.name.len() + call.arguments.to_string().len()).sum();
+                let calls: usize =
+                    calls.iter().map(|call| call.name.len() + call.arguments.to_string().len()).sum();
                 text.as_str().len() + reasoning + calls
             }
             Self::Tool { content, .. } => content.as_str().len(),
@@ -118,8 +119,10 @@ impl ChatRequest {
                 Message::User(text) => format!("user\0{text}"),
                 Message::Tool { id, name, content } => format!("tool\0{id}\0{name}\0{content}"),
                 Message::Assistant { text, calls, .. } => {
-                    let calls: Vec<String> =
-                        calls.iter().map(|call| format!("{}\0{}\0{}", call.id, call.name, call.arguments)).collect();
+                    let calls: Vec<String> = calls
+                        .iter()
+                        .map(|call| format!("{}\0{}\0{}", call.id, call.name, call.arguments))
+                        .collect();
                     format!("assistant\0{text}\0{}", calls.join("\0"))
                 }
             });

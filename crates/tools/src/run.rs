@@ -22,7 +22,11 @@ struct RunArgs {
 }
 
 impl Toolbox<'_> {
-    pub(crate) async fn run(&self, arguments: &Value, observer: &mut dyn Observer) -> Result<Outcome, Failure> {
+    pub(crate) async fn run(
+        &self,
+        arguments: &Value,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, Failure> {
         let args: RunArgs = parse("run", arguments)?;
         if args.command.trim().is_empty() {
             return Err(Failure::Told("the command is empty".into()));

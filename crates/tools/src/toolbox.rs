@@ -172,7 +172,12 @@ impl<'a> Toolbox<'a> {
 
     fn failed(&self, message: &str, note: Option<Note>) -> Outcome {
         let brief = message.lines().next().unwrap_or_default().to_owned();
-        Outcome { text: self.redactor.clean(&format!("Error: {message}"), Source::Other), ok: false, note, brief }
+        Outcome {
+            text: self.redactor.clean(&format!("Error: {message}"), Source::Other),
+            ok: false,
+            note,
+            brief,
+        }
     }
 
     /// A good result: `text` comes from `source`.

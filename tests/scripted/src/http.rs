@@ -28,14 +28,21 @@ pub(crate) fn read(reader: &mut impl BufRead) -> io::Result<Option<Incoming>> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
+    let length =
+        headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
     let mut body = vec![0; length.unwrap_or(0).min(MAX_BODY)];
     reader.read_exact(&mut body)?;
     Ok(Some(Incoming { path, headers, body: String::from_utf8_lossy(&body).into_owned() }))
 }
 
 /// A complete response.
-pub(crate) fn respond(mut stream: &TcpStream, status: u16, kind: &str, extra: &str, body: &[u8]) -> io::Result<()> {
+pub(crate) fn respond(
+    mut stream: &TcpStream,
+    status: u16,
+    kind: &str,
+    extra: &str,
+    body: &[u8],
+) -> io::Result<()> {
     let head = format!(
         "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n{extra}connection: keep-alive\r\n\r\n",
         body.len()
@@ -45,7 +52,9 @@ pub(crate) fn respond(mut stream: &TcpStream, status: u16, kind: &str, extra: &s
 
 /// The beginning of a response in chunks.
 pub(crate) fn begin(mut stream: &TcpStream, kind: &str) -> io::Result<()> {
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
+    );
     stream.write_all(head.as_bytes())
 }
 

@@ -96,7 +96,11 @@ impl Server {
     pub fn start(turns: Vec<Turn>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { turns: Mutex::new(turns), requests: Mutex::default(), files: Mutex::default() });
+        let shared = Arc::new(Shared {
+            turns: Mutex::new(turns),
+            requests: Mutex::default(),
+            files: Mutex::default(),
+        });
         let state = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -142,7 +146,10 @@ fn serve(stream: &TcpStream, shared: &Shared) {
     let mut reader = io::BufReader::new(stream);
     while let Ok(Some(incoming)) = http::read(&mut reader) {
         let arrived = Instant::now();
-        let file = lock(&shared.files).iter().find(|(path, _)| *path == incoming.path).map(|(_, content)| content.clone());
+        let file = lock(&shared.files)
+            .iter()
+            .find(|(path, _)| *path == incoming.path)
+            .map(|(_, content)| content.clone());
         let body = serde_json::from_str(&incoming.body).unwrap_or(Value::Null);
         let request = Request {
             path: incoming.path.clone(),
@@ -165,7 +172,11 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         }
         let turn = {
             let mut turns = lock(&shared.turns);
-            if turns.len() > 1 { turns.remove(0) } else { turns.first().cloned().unwrap_or_else(|| Turn::text("done")) }
+            if turns.len() > 1 {
+                turns.remove(0)
+            } else {
+                turns.first().cloned().unwrap_or_else(|| Turn::text("done"))
+            }
         };
         let goes_on = wire::answer(stream, &request, &turn, index);
         lock(&shared.requests)[index].answered = Some(Instant::now());

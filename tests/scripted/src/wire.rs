@@ -91,7 +91,9 @@ pub(crate) fn answer(stream: &TcpStream, request: &Request, turn: &Turn, index: 
             answer.text = Some(text.clone());
         }
         Turn::Text(text) | Turn::Truncated(text) => answer.text = Some(text.clone()),
-        Turn::Calls(calls) => answer.calls = calls.iter().map(|(name, args)| (name.clone(), args.to_string())).collect(),
+        Turn::Calls(calls) => {
+            answer.calls = calls.iter().map(|(name, args)| (name.clone(), args.to_string())).collect()
+        }
         Turn::RawCall(name, args) => answer.calls = vec![(name.clone(), args.clone())],
         Turn::Endless => answer.text = Some("word ".repeat(2000)),
     }
@@ -153,7 +155,8 @@ impl Answer {
             }
             Wire::Responses => self.response("completed"),
             Wire::Anthropic => {
-                let mut content: Vec<Value> = self.text.iter().map(|text| json!({ "type": "text", "text": text })).collect();
+                let mut content: Vec<Value> =
+                    self.text.iter().map(|text| json!({ "type": "text", "text": text })).collect();
                 content.extend(numbered().map(|(n, (name, args))| json!({ "type": "tool_use", "id": self.id(n), "name": name, "input": Self::object(args) })));
                 json!({
                     "id": "m1", "type": "message", "role": "assistant", "model": "scripted", "content": content,
@@ -163,7 +166,9 @@ impl Answer {
             }
             Wire::Gemini => {
                 let mut parts: Vec<Value> = self.text.iter().map(|text| json!({ "text": text })).collect();
-                parts.extend(self.calls.iter().map(|(name, args)| json!({ "functionCall": { "name": name, "args": Self::object(args) } })));
+                parts.extend(self.calls.iter().map(
+                    |(name, args)| json!({ "functionCall": { "name": name, "args": Self::object(args) } }),
+                ));
                 json!({
                     "candidates": [{ "content": { "role": "model", "parts": parts }, "finishReason": "STOP", "index": 0 }],
                     "usageMetadata": { "promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110 },
@@ -172,7 +177,8 @@ impl Answer {
             }
             Wire::Ollama => {
                 let calls: Vec<Value> = self.calls.iter().map(|(name, args)| json!({ "function": { "name": name, "arguments": Self::object(args) } })).collect();
-                let mut message = json!({ "role": "assistant", "content": self.text.clone().unwrap_or_default() });
+                let mut message =
+                    json!({ "role": "assistant", "content": self.text.clone().unwrap_or_default() });
                 if !calls.is_empty() {
                     message["tool_calls"] = json!(calls);
                 }
@@ -203,18 +209,27 @@ impl Answer {
     /// The answer in pieces, as they go over the wire.
     fn pieces(&self, wire: Wire) -> Vec<String> {
         let data = |value: Value| format!("data: {value}\n\n");
-        let event = |value: Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or_default());
+        let event = |value: Value| {
+            format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or_default())
+        };
         let words: Vec<&str> = self.text.as_deref().map(words).unwrap_or_default();
         match wire {
             Wire::OpenAi => {
                 let delta = |delta: Value, finish: Value| {
-                    data(json!({ "id": "c1", "object": "chat.completion.chunk", "model": "scripted", "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] }))
+                    data(
+                        json!({ "id": "c1", "object": "chat.completion.chunk", "model": "scripted", "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] }),
+                    )
                 };
                 let mut all = vec![delta(json!({ "role": "assistant", "content": "" }), Value::Null)];
                 all.extend(words.iter().map(|word| delta(json!({ "content": word }), Value::Null)));
                 for (n, (name, args)) in self.calls.iter().enumerate() {
                     all.push(delta(json!({ "tool_calls": [{ "index": n, "id": self.id(n), "type": "function", "function": { "name": name, "arguments": "" } }] }), Value::Null));
-                    all.extend(halves(args).map(|half| delta(json!({ "tool_calls": [{ "index": n, "function": { "arguments": half } }] }), Value::Null)));
+                    all.extend(halves(args).map(|half| {
+                        delta(
+                            json!({ "tool_calls": [{ "index": n, "function": { "arguments": half } }] }),
+                            Value::Null,
+                        )
+                    }));
                 }
                 all.push(delta(json!({}), json!(if self.calls.is_empty() { "stop" } else { "tool_calls" })));
                 all.push(data(json!({ "id": "c1", "object": "chat.completion.chunk", "model": "scripted", "choices": [], "usage": { "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110 } })));
@@ -222,19 +237,29 @@ impl Answer {
                 all
             }
             Wire::Responses => {
-                let mut all = vec![event(json!({ "type": "response.created", "response": { "id": "r1", "status": "in_progress", "model": "scripted", "output": [] } }))];
+                let mut all = vec![event(
+                    json!({ "type": "response.created", "response": { "id": "r1", "status": "in_progress", "model": "scripted", "output": [] } }),
+                )];
                 all.extend(words.iter().map(|word| event(json!({ "type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": word }))));
                 for (n, (name, args)) in self.calls.iter().enumerate() {
                     let item = |args: &str| json!({ "type": "function_call", "id": format!("f{n}"), "call_id": self.id(n), "name": name, "arguments": args });
-                    all.push(event(json!({ "type": "response.output_item.added", "output_index": n, "item": item("") })));
+                    all.push(event(
+                        json!({ "type": "response.output_item.added", "output_index": n, "item": item("") }),
+                    ));
                     all.extend(halves(args).map(|half| event(json!({ "type": "response.function_call_arguments.delta", "output_index": n, "delta": half }))));
-                    all.push(event(json!({ "type": "response.output_item.done", "output_index": n, "item": item(args) })));
+                    all.push(event(
+                        json!({ "type": "response.output_item.done", "output_index": n, "item": item(args) }),
+                    ));
                 }
-                all.push(event(json!({ "type": "response.completed", "response": self.response("completed") })));
+                all.push(event(
+                    json!({ "type": "response.completed", "response": self.response("completed") }),
+                ));
                 all
             }
             Wire::Anthropic => {
-                let mut all = vec![event(json!({ "type": "message_start", "message": { "id": "m1", "type": "message", "role": "assistant", "model": "scripted", "content": [], "stop_reason": null, "usage": { "input_tokens": 100, "output_tokens": 1 } } }))];
+                let mut all = vec![event(
+                    json!({ "type": "message_start", "message": { "id": "m1", "type": "message", "role": "assistant", "model": "scripted", "content": [], "stop_reason": null, "usage": { "input_tokens": 100, "output_tokens": 1 } } }),
+                )];
                 let mut index = 0;
                 if self.text.is_some() {
                     all.push(event(json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } })));
@@ -253,9 +278,15 @@ impl Answer {
                 all
             }
             Wire::Gemini => {
-                let part = |parts: Value| data(json!({ "candidates": [{ "content": { "role": "model", "parts": parts }, "index": 0 }], "modelVersion": "scripted" }));
+                let part = |parts: Value| {
+                    data(
+                        json!({ "candidates": [{ "content": { "role": "model", "parts": parts }, "index": 0 }], "modelVersion": "scripted" }),
+                    )
+                };
                 let mut all: Vec<String> = words.iter().map(|word| part(json!([{ "text": word }]))).collect();
-                all.extend(self.calls.iter().map(|(name, args)| part(json!([{ "functionCall": { "name": name, "args": Self::object(args) } }]))));
+                all.extend(self.calls.iter().map(|(name, args)| {
+                    part(json!([{ "functionCall": { "name": name, "args": Self::object(args) } }]))
+                }));
                 all.push(data(json!({
                     "candidates": [{ "content": { "role": "model", "parts": [{ "text": "" }] }, "finishReason": "STOP", "index": 0 }],
                     "usageMetadata": { "promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110 },
@@ -263,8 +294,14 @@ impl Answer {
                 all
             }
             Wire::Ollama => {
-                let line = |message: Value| format!("{}\n", json!({ "model": "scripted", "created_at": "2026-01-01T00:00:00Z", "message": message, "done": false }));
-                let mut all: Vec<String> = words.iter().map(|word| line(json!({ "role": "assistant", "content": word }))).collect();
+                let line = |message: Value| {
+                    format!(
+                        "{}\n",
+                        json!({ "model": "scripted", "created_at": "2026-01-01T00:00:00Z", "message": message, "done": false })
+                    )
+                };
+                let mut all: Vec<String> =
+                    words.iter().map(|word| line(json!({ "role": "assistant", "content": word }))).collect();
                 all.extend(self.calls.iter().map(|(name, args)| line(json!({ "role": "assistant", "content": "", "tool_calls": [{ "function": { "name": name, "arguments": Self::object(args) } }] }))));
                 all.push(format!("{}\n", json!({ "model": "scripted", "created_at": "2026-01-01T00:00:00Z", "message": { "role": "assistant", "content": "" }, "done": true, "done_reason": "stop", "prompt_eval_count": 100, "eval_count": 10 })));
                 all

@@ -66,7 +66,10 @@ impl Language {
             Self::Python => kind == "function_definition",
             Self::Rust => kind == "function_item",
             Self::JavaScript => {
-                matches!(kind, "function_declaration" | "method_definition" | "generator_function_declaration")
+                matches!(
+                    kind,
+                    "function_declaration" | "method_definition" | "generator_function_declaration"
+                )
             }
             Self::Go => matches!(kind, "function_declaration" | "method_declaration"),
         }
@@ -109,7 +112,11 @@ pub(crate) fn block(answer: &str) -> String {
     // Text before the fence and an answer that was started inside one look alike; code has no prose before it.
     let rest = rest.split_once('\n').map_or(rest, |(_, rest)| rest);
     let code = rest.split("```").next().unwrap_or(rest);
-    if code.trim().is_empty() { answer.split("```").next().unwrap_or(answer).to_owned() } else { code.to_owned() }
+    if code.trim().is_empty() {
+        answer.split("```").next().unwrap_or(answer).to_owned()
+    } else {
+        code.to_owned()
+    }
 }
 
 /// `text` with `function` replaced by the function of the same name in `answer`; `None` if the answer has none, is
@@ -169,7 +176,13 @@ mod tests {
     #[test]
     fn useless_answers_are_rejected() {
         let one = &functions(Language::Python, PYTHON)[0];
-        for answer in [&one.text, "", "I think it is fine.", "def other(self):\n    pass\n", "def one(self, x:\n  retur"] {
+        for answer in [
+            &one.text,
+            "",
+            "I think it is fine.",
+            "def other(self):\n    pass\n",
+            "def one(self, x:\n  retur",
+        ] {
             assert_eq!(splice(Language::Python, PYTHON, one, answer), None, "{answer}");
         }
     }

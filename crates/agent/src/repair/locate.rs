@@ -61,7 +61,8 @@ pub(crate) fn relevant(output: &str, limit: usize) -> &str {
 pub(crate) fn rank(files: &[SourceFile], output: &str) -> Vec<Candidate> {
     let mut ranked: Vec<Candidate> = Vec::new();
     let mut add = |file: &SourceFile, function: &Function| {
-        let known = ranked.iter().any(|c| c.path == file.path && c.function.first_line == function.first_line);
+        let known =
+            ranked.iter().any(|c| c.path == file.path && c.function.first_line == function.first_line);
         if !known && !is_test(&file.path, function) && function.text.len() <= MAX_FUNCTION {
             let (path, language, function) = (file.path.clone(), file.language, function.clone());
             ranked.push(Candidate { path, language, function });
@@ -151,7 +152,11 @@ mod tests {
     use crate::repair::code::functions;
 
     fn file(path: &str, text: &str) -> SourceFile {
-        SourceFile { path: path.into(), language: Language::Python, functions: functions(Language::Python, text) }
+        SourceFile {
+            path: path.into(),
+            language: Language::Python,
+            functions: functions(Language::Python, text),
+        }
     }
 
     fn names(candidates: &[Candidate]) -> Vec<&str> {
@@ -161,12 +166,20 @@ mod tests {
     #[test]
     fn frames_first_then_what_the_test_calls() {
         let files = [
-            file("shop.py", "def total(x):\n    return add(x)\n\ndef add(x):\n    return x\n\ndef unused():\n    pass\n"),
-            file("test_shop.py", "class T:\n    def test_total(self):\n        self.assertEqual(total(1), 2)\n"),
+            file(
+                "shop.py",
+                "def total(x):\n    return add(x)\n\ndef add(x):\n    return x\n\ndef unused():\n    pass\n",
+            ),
+            file(
+                "test_shop.py",
+                "class T:\n    def test_total(self):\n        self.assertEqual(total(1), 2)\n",
+            ),
         ];
-        let output = "FAIL: test_total\n  File \"/w/test_shop.py\", line 3, in test_total\nAssertionError: 1 != 2\n";
+        let output =
+            "FAIL: test_total\n  File \"/w/test_shop.py\", line 3, in test_total\nAssertionError: 1 != 2\n";
         assert_eq!(names(&rank(&files, output)), ["total", "add"]);
-        let crash = "  File \"/w/test_shop.py\", line 3, in t\n  File \"/w/shop.py\", line 5, in add\nTypeError\n";
+        let crash =
+            "  File \"/w/test_shop.py\", line 3, in t\n  File \"/w/shop.py\", line 5, in add\nTypeError\n";
         assert_eq!(names(&rank(&files, crash)), ["add", "total"]);
         assert!(rank(&files, "nothing useful").is_empty());
     }

@@ -144,7 +144,9 @@ impl Repair<'_> {
             events.event(&AgentEvent::Notice { text: &about });
             let proposal = self.propose(&task, &output, candidate, round, events).await?;
             let Some(new) = proposal.filter(|new| seen.insert((candidate.path.clone(), new.clone()))) else {
-                events.event(&AgentEvent::Notice { text: "rejected: unchanged, tried before, or not a function" });
+                events.event(&AgentEvent::Notice {
+                    text: "rejected: unchanged, tried before, or not a function",
+                });
                 continue;
             };
             let before = self.read(&candidate.path).await?;

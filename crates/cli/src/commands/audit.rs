@@ -30,7 +30,8 @@ fn check(home: &Home, as_json: bool) -> Result<Exit, Failure> {
     let report = verify(&directory)?;
     let exit = if report.holds() { Exit::DONE } else { Exit::FAILED };
     if as_json {
-        let problems: Vec<_> = report.problems.iter().map(|p| json!({ "line": p.line, "what": p.what })).collect();
+        let problems: Vec<_> =
+            report.problems.iter().map(|p| json!({ "line": p.line, "what": p.what })).collect();
         let report = json!({
             "holds": report.holds(), "directory": directory.display().to_string(), "entries": report.entries,
             "head": report.head, "interrupted": report.interrupted, "unfinished_bytes": report.unfinished_bytes,
@@ -40,20 +41,41 @@ fn check(home: &Home, as_json: bool) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     for problem in report.problems.iter().take(SHOWN) {
-        terminal::outln(&format!("{} line {}: {}", styled(BAD, "wrong"), problem.line, terminal::safe(&problem.what)));
+        terminal::outln(&format!(
+            "{} line {}: {}",
+            styled(BAD, "wrong"),
+            problem.line,
+            terminal::safe(&problem.what)
+        ));
     }
     if report.problems.len() > SHOWN {
         terminal::outln(&format!("... and {} more", report.problems.len() - SHOWN));
     }
     for intent in &report.interrupted {
-        terminal::outln(&format!("{} entry {intent} was begun and its end is not known (the process was killed)", styled(WARN, "note")));
+        terminal::outln(&format!(
+            "{} entry {intent} was begun and its end is not known (the process was killed)",
+            styled(WARN, "note")
+        ));
     }
     if report.unfinished_bytes > 0 {
-        terminal::outln(&format!("{} the last {} bytes are half an entry (the process was killed while writing)", styled(WARN, "note"), report.unfinished_bytes));
+        terminal::outln(&format!(
+            "{} the last {} bytes are half an entry (the process was killed while writing)",
+            styled(WARN, "note"),
+            report.unfinished_bytes
+        ));
     }
-    let verdict = if report.holds() { styled(GOOD, "The ledger holds.") } else { styled(BAD, "The ledger does not hold.") };
-    let head = report.head.as_deref().map_or_else(|| "none".to_owned(), |head| head.chars().take(16).collect());
-    terminal::outln(&format!("{verdict} {} entries in {}, head {head}", terminal::thousands(report.entries), short(&directory)));
+    let verdict = if report.holds() {
+        styled(GOOD, "The ledger holds.")
+    } else {
+        styled(BAD, "The ledger does not hold.")
+    };
+    let head =
+        report.head.as_deref().map_or_else(|| "none".to_owned(), |head| head.chars().take(16).collect());
+    terminal::outln(&format!(
+        "{verdict} {} entries in {}, head {head}",
+        terminal::thousands(report.entries),
+        short(&directory)
+    ));
     Ok(exit)
 }
 
@@ -100,7 +122,12 @@ fn describe(entry: &Value) -> String {
     let clip = |text: &str| terminal::line(text, WIDTH);
     let what = match text("/type") {
         "session-start" => {
-            let who = format!("session {} of {} ({})", text("/actor/session"), text("/actor/person"), text("/actor/agent"));
+            let who = format!(
+                "session {} of {} ({})",
+                text("/actor/session"),
+                text("/actor/person"),
+                text("/actor/agent")
+            );
             format!("{} {}", styled(BOLD, clip(&who)), clip(&facts(&record["about"], &[])))
         }
         "session-end" => format!("session ended: {}", clip(&facts(&record["about"], &[]))),

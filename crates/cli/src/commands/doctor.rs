@@ -41,7 +41,9 @@ pub(crate) async fn doctor(as_json: bool) -> Result<Exit, Failure> {
     let home = Home::find()?;
     findings.push(match home.config() {
         Ok(_) if home.config_file().exists() => good("configuration", short(home.config_file())),
-        Ok(_) => good("configuration", format!("none at {}; the defaults are used", short(home.config_file()))),
+        Ok(_) => {
+            good("configuration", format!("none at {}; the defaults are used", short(home.config_file())))
+        }
         Err(failure) => bad("configuration", failure.message),
     });
     match sessions::by_hand(&home, json!({ "doctor": true })) {
@@ -116,7 +118,10 @@ fn embedded(home: &Home) -> Vec<Finding> {
     let worker = if worker.is_file() {
         good("model worker", short(&worker))
     } else {
-        optional("model worker", "not built; scripts/quickstart builds it (other providers work without)".into())
+        optional(
+            "model worker",
+            "not built; scripts/quickstart builds it (other providers work without)".into(),
+        )
     };
     let here: Vec<_> = llm::weights().iter().filter(|weights| store.has(weights)).collect();
     let weights = match here.as_slice() {

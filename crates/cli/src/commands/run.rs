@@ -75,7 +75,16 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         workspace: &crate::home::short(root.path()),
         mode: &mode.to_string(),
     });
-    let mut run = Run { args: &args, prompt, gate: &gate, root: &root, model: &*model, redactor: &redactor, summary: Summary::default(), trial: None };
+    let mut run = Run {
+        args: &args,
+        prompt,
+        gate: &gate,
+        root: &root,
+        model: &*model,
+        redactor: &redactor,
+        summary: Summary::default(),
+        trial: None,
+    };
     let end = run.until_stopped(&mut *events).await?;
     drop(events);
     let summary = run.summary;
@@ -169,7 +178,9 @@ impl Run<'_> {
                 reason: Some("it is not clear how to run the tests here; say so with --test LINE".into()),
                 limited: false,
             }),
-            (Strategy::Auto, Some(tests)) if self.model.info().small => self.repair(tests, true, events).await,
+            (Strategy::Auto, Some(tests)) if self.model.info().small => {
+                self.repair(tests, true, events).await
+            }
             (Strategy::Auto | Strategy::Tools, _) => self.tools(events).await,
         }
     }
@@ -181,12 +192,18 @@ impl Run<'_> {
         let toolbox = Toolbox::new(self.root, self.gate, self.redactor, limit);
         let max_output_tokens = if small { SMALL_ANSWER } else { ANSWER };
         let options = Options { stream: !self.args.no_stream, max_output_tokens };
-        let mut session = Session::new(self.gate, self.model, toolbox, self.redactor, system, options, &mut self.summary);
+        let mut session =
+            Session::new(self.gate, self.model, toolbox, self.redactor, system, options, &mut self.summary);
         let (answer, cause) = session.run(&self.prompt, events).await?;
         Ok(end(answer, cause))
     }
 
-    async fn repair(&mut self, tests: String, or_tools: bool, events: &mut dyn Events) -> Result<End, AgentError> {
+    async fn repair(
+        &mut self,
+        tests: String,
+        or_tools: bool,
+        events: &mut dyn Events,
+    ) -> Result<End, AgentError> {
         let mut repair = Repair {
             gate: self.gate,
             model: self.model,
@@ -199,7 +216,9 @@ impl Run<'_> {
         };
         let (answer, exit, reason) = match repair.run(&self.prompt, events).await? {
             Ending::NothingToRepair(_) if or_tools => {
-                events.event(&AgentEvent::Notice { text: "the tests pass, so this is not a repair; going on with tools" });
+                events.event(&AgentEvent::Notice {
+                    text: "the tests pass, so this is not a repair; going on with tools",
+                });
                 return self.tools(events).await;
             }
             Ending::NothingToRepair(answer) | Ending::Fixed(answer) => (answer, Exit::DONE, None),
@@ -216,9 +235,11 @@ fn end(answer: String, cause: StopCause) -> End {
     let (exit, reason, limited) = match cause {
         StopCause::Done => (Exit::DONE, None, false),
         StopCause::Limit(why) => (Exit::REFUSED, Some(why), true),
-        StopCause::Repeating => {
-            (Exit::REFUSED, Some("the model made the same call with the same result again and again".into()), true)
-        }
+        StopCause::Repeating => (
+            Exit::REFUSED,
+            Some("the model made the same call with the same result again and again".into()),
+            true,
+        ),
     };
     End { exit, answer, reason, limited }
 }

@@ -73,7 +73,8 @@ impl Trail {
         };
         terminal::errln("");
         for refusal in &self.summary.refused {
-            let why = if refusal.unanswered { "nobody was there to approve it" } else { refusal.reason.as_str() };
+            let why =
+                if refusal.unanswered { "nobody was there to approve it" } else { refusal.reason.as_str() };
             let text = format!("{}: {why} ({})", refusal.action, refusal.rule);
             terminal::errln(&format!("{} {}", styled(BAD, "refused  "), terminal::line(&text, 400)));
         }
@@ -91,14 +92,17 @@ impl Trail {
         row("ran", &list(commands));
         row("network", &list(self.network.iter().cloned()));
         let cost = self.cost_usd.map_or_else(|| "cost not known".to_owned(), |usd| format!("${usd:.4}"));
-        row("used", &format!(
-            "{} step{}, {} + {} tokens, {cost}, {:.1} s",
-            self.steps,
-            if self.steps == 1 { "" } else { "s" },
-            terminal::thousands(self.input_tokens),
-            terminal::thousands(self.output_tokens),
-            elapsed.as_secs_f64()
-        ));
+        row(
+            "used",
+            &format!(
+                "{} step{}, {} + {} tokens, {cost}, {:.1} s",
+                self.steps,
+                if self.steps == 1 { "" } else { "s" },
+                terminal::thousands(self.input_tokens),
+                terminal::thousands(self.output_tokens),
+                elapsed.as_secs_f64()
+            ),
+        );
         row("ledger", &format!("entries {} to {} in {}", self.ledger.first, self.ledger.last, short(ledger)));
     }
 }
