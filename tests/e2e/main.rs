@@ -1,5 +1,8 @@
 //! End-to-end tests: the real program against a scripted model server on the loopback device.
 
+#![allow(clippy::disallowed_methods, reason = "tests prepare files and start the program")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics fails")]
+
 mod approval;
 mod commands;
 mod faults;

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests prepare files")]
+
 use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;

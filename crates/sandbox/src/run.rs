@@ -186,14 +186,13 @@ impl Launched {
 
     /// Turns the launcher's exit status and messages into how the command ended.
     fn explain(&mut self, status: std::process::ExitStatus) -> Result<Exit, SandboxError> {
-        for message in self.messages() {
-            match message {
-                Message::Setup { what, why } => return Err(SandboxError::Setup { what, why }),
-                Message::Exec { program, why, not_found } => {
-                    return Err(SandboxError::Exec { program, why, not_found });
-                }
-                Message::Exceeded { what } => return Ok(Exit::Exceeded(what)),
+        match self.messages().into_iter().next() {
+            Some(Message::Setup { what, why }) => return Err(SandboxError::Setup { what, why }),
+            Some(Message::Exec { program, why, not_found }) => {
+                return Err(SandboxError::Exec { program, why, not_found });
             }
+            Some(Message::Exceeded { what }) => return Ok(Exit::Exceeded(what)),
+            None => {}
         }
         match status.code() {
             Some(code) => Ok(Exit::Code(code)),

@@ -163,6 +163,7 @@ fn usable(value: Zeroizing<String>) -> Result<SecretString, VaultError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests prepare files")]
 mod tests {
     use super::*;
 

@@ -99,7 +99,7 @@ fn frames<'a>(files: &'a [SourceFile], output: &str) -> Vec<(&'a SourceFile, &'a
         let file = files.iter().find(|file| path == file.path || path.ends_with(&format!("/{}", file.path)));
         let Some(file) = file else { continue };
         // The innermost function around the line.
-        let function = file.functions.iter().filter(|function| function.contains(line)).next_back();
+        let function = file.functions.iter().rfind(|function| function.contains(line));
         found.extend(function.map(|function| (file, function)));
     }
     found

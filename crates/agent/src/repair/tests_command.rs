@@ -25,8 +25,10 @@ pub fn detect(root: &Root) -> Option<String> {
         "python3 -m pytest -q"
     } else if any(".", python_test) {
         "python3 -m unittest -q"
-    } else if any("tests", python_test) {
+    } else if any("tests", python_test) && has("tests/__init__.py") {
         "python3 -m unittest discover -q -s tests -t ."
+    } else if any("tests", python_test) {
+        "python3 -m unittest discover -q -s tests"
     } else if has("Makefile") {
         "make -s test"
     } else {
@@ -36,6 +38,7 @@ pub fn detect(root: &Root) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests prepare files")]
 mod tests {
     use super::*;
 
