@@ -10,3 +10,7 @@ mod pipeline;
 pub use approval::{Answer, Approver, Nobody, Question};
 pub use limits::{Limits, Usage};
 pub use pipeline::{Authorized, Gate, GateError, Report};
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests prepare files")]
+mod tests;

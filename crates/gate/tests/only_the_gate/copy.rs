@@ -1,0 +1,7 @@
+use gate::Authorized;
+
+fn twice(authorized: Authorized<&str>) -> (Authorized<&str>, Authorized<&str>) {
+    (authorized.clone(), authorized)
+}
+
+fn main() {}

@@ -1,0 +1,5 @@
+use gate::Authorized;
+
+fn main() {
+    let _made: Authorized<()> = Default::default();
+}

@@ -1,0 +1,5 @@
+use gate::Authorized;
+
+fn main() {
+    let _forged = Authorized { action: "rm -rf /" };
+}
