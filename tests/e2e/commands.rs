@@ -211,6 +211,14 @@ fn weights_from_a_mirror_must_have_the_right_digest() {
     let done = place.call(["model", "pull", "smollm2-135m", "--from", &mirror]);
     assert_eq!(done.code, 1);
     assert!(server.requests().last().unwrap().header("range") == Some("bytes=1000-"), "resumed");
+    // Every hop of a redirect is an action of its own; leaving encryption, or this machine without it, is refused.
+    server.redirect(&format!("/moved/{name}"), &format!("{mirror}/{name}"));
+    server.redirect(&format!("/away/{name}"), "http://model.invalid/x");
+    let moved = |place: &str| format!("{}/{place}", server.origin());
+    let done = place.call(["model", "pull", "smollm2-135m", "--from", &moved("moved")]);
+    assert!(done.code == 1 && done.err.contains("is not smollm2-135m"), "{done:?}");
+    let done = place.call(["model", "pull", "smollm2-135m", "--from", &moved("away")]);
+    assert!(done.code == 1 && done.err.contains("away from encryption"), "{done:?}");
     assert!(place.call(["model", "list"]).out.contains("qwen2.5-coder-1.5b"));
     assert_eq!(place.call(["model", "verify"]).code, 1, "none are here");
     // Every fetch was recorded before it was made.
@@ -219,4 +227,42 @@ fn weights_from_a_mirror_must_have_the_right_digest() {
         3
     );
     place.verify();
+}
+
+#[test]
+fn the_reference_is_what_the_program_says() {
+    let place = Place::new();
+    let mut text = String::from(
+        "# Command line\n\nWhat `varvel COMMAND --help` prints. `UPDATE=1 cargo nextest run the_reference` renews it.\n",
+    );
+    for command in [
+        "",
+        "run",
+        "exec",
+        "audit",
+        "audit log",
+        "audit verify",
+        "model",
+        "model pull",
+        "model list",
+        "model verify",
+        "vault",
+        "vault set",
+        "vault list",
+        "vault rm",
+        "doctor",
+        "completions",
+        "man",
+    ] {
+        let done = place.call(command.split_whitespace().chain(["--help"]));
+        assert_eq!(done.code, 0, "{command}");
+        let help: String = done.out.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+        text.push_str(&format!("\n## {}\n\n```text\n{help}```\n", format!("varvel {command}").trim_end()));
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/cli.md");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "docs/reference/cli.md is not what the program says; UPDATE=1 renews it");
 }

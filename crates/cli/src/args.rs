@@ -12,9 +12,9 @@ const EXIT_STATUS: &str = "Exit status:
   4    the model cannot be reached
   130  interrupted";
 
-/// An AI agent runtime with one gate: every effect is decided, recorded, and confined.
+/// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "varvel", version, about, after_help = EXIT_STATUS, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "varvel", version, about = "An AI agent runtime with one gate: every effect is decided, recorded, and confined", after_help = EXIT_STATUS, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) verb: Verb,

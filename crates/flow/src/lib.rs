@@ -16,7 +16,8 @@ pub fn label_of_result(action: &Action, context: Label, secret: impl Fn(&std::pa
         Action::Network(_) => Label::new(Integrity::Untrusted, Confidentiality::Public),
         // What a model says is made of what it was told.
         Action::ModelCall(_) => context,
-        _ => Label::PERSON,
+        // Whoever wrote these files, or the program that printed this, is not the person who gave the task.
+        _ => Label::new(Integrity::Untrusted, Confidentiality::Internal),
     }
 }
 
@@ -78,6 +79,16 @@ mod tests {
         for remote in ["localhost.example.org", "127.0.0.1.example.org"] {
             assert_eq!(decide(Label::SECRET, &call(remote)).verdict, Verdict::Deny, "{remote}");
         }
+    }
+
+    #[test]
+    fn what_others_wrote_is_untrusted() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = action::Root::open(directory.path()).unwrap();
+        let list = Action::FileList(action::FileList { path: root.resolve(".").unwrap() });
+        let label = label_of_result(&list, Label::PERSON, |_| false);
+        assert_eq!(label, Label::new(Integrity::Untrusted, Confidentiality::Internal));
+        assert_eq!(label_of_result(&call("x"), Label::SECRET, |_| false), Label::SECRET);
     }
 
     #[test]

@@ -163,7 +163,8 @@ impl Gate {
             Ok(value) => {
                 self.state().meter.usage = self.used().plus(value.usage());
                 let label = flow::label_of_result(&action, context, policy::is_secret);
-                {
+                // What a person does by hand has no model whose context could be tainted.
+                if self.actor.agent != policy::BY_HAND {
                     let mut state = self.state();
                     state.context = state.context.join(label);
                 }

@@ -80,6 +80,7 @@ struct Shared {
     turns: Mutex<Vec<Turn>>,
     requests: Mutex<Vec<Request>>,
     files: Mutex<Vec<(String, Vec<u8>)>>,
+    moved: Mutex<Vec<(String, String)>>,
 }
 
 /// A running server.
@@ -114,6 +115,11 @@ impl Server {
     /// Serves `content` as a file under `path` (with `Range`).
     pub fn file(&self, path: &str, content: Vec<u8>) {
         lock(&self.shared.files).push((path.to_owned(), content));
+    }
+
+    /// Sends everybody who asks for `path` to the address `to`.
+    pub fn redirect(&self, path: &str, to: &str) {
+        lock(&self.shared.moved).push((path.to_owned(), to.to_owned()));
     }
 
     /// Its address: what `--base-url` gets for `wire`.
@@ -164,6 +170,14 @@ fn serve(stream: &TcpStream, shared: &Shared) {
             requests.push(request.clone());
             requests.len() - 1
         };
+        let moved =
+            lock(&shared.moved).iter().find(|(path, _)| *path == request.path).map(|(_, to)| to.clone());
+        if let Some(to) = moved {
+            if http::respond(stream, 302, "text/plain", &format!("location: {to}\r\n"), b"").is_err() {
+                return;
+            }
+            continue;
+        }
         if let Some(content) = file {
             if http::file(stream, &request, &content).is_err() {
                 return;
