@@ -101,6 +101,7 @@ impl Server {
             turns: Mutex::new(turns),
             requests: Mutex::default(),
             files: Mutex::default(),
+            moved: Mutex::default(),
         });
         let state = Arc::clone(&shared);
         thread::spawn(move || {
