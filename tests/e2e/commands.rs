@@ -224,7 +224,7 @@ fn weights_from_a_mirror_must_have_the_right_digest() {
     // Every fetch was recorded before it was made.
     assert_eq!(
         place.records("intent").iter().filter(|record| record["action"]["kind"] == "network").count(),
-        3
+        6
     );
     place.verify();
 }

@@ -130,7 +130,12 @@ impl Redactor {
     #[must_use]
     pub fn clean(&self, text: &str, source: Source<'_>) -> Clean {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut spans = rules::find(text);
+        // Only a file is put back, and has to be put back exactly: there, what looks like a placeholder is hidden too.
+        // Elsewhere a placeholder is a repeated one, and stays what it is, whatever the text around it looks like.
+        let mut spans = match source {
+            Source::File(_) => rules::find(text),
+            Source::Other => known.between_placeholders(text),
+        };
         // A value seen once is a secret wherever it turns up again.
         for value in known.placeholders.keys() {
             spans.extend(text.match_indices(value.as_str()).map(|(at, _)| (at, at + value.len(), KNOWN)));
@@ -206,7 +211,31 @@ const CLOSE: char = '\u{203a}';
 /// A value that turns up again keeps its placeholder, whatever rule would find it now.
 const KNOWN: &str = "known";
 
+/// From, to, and the rule that found it.
+type Span = (usize, usize, &'static str);
+
 impl Known {
+    /// The secrets in `text` outside the placeholders of this session.
+    fn between_placeholders(&self, text: &str) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let mut segment = |from: usize, to: usize| {
+            let found =
+                rules::find(&text[from..to]).into_iter().filter(|(_, _, rule)| *rule != rules::LITERAL);
+            spans.extend(found.map(|(start, end, rule)| (from + start, from + end, rule)));
+        };
+        let mut done = 0;
+        for (open, _) in text.match_indices(OPEN) {
+            let Some(length) = text[open..].find(CLOSE) else { continue };
+            let end = open + length + CLOSE.len_utf8();
+            if open >= done && self.secrets.contains_key(&text[open..end]) {
+                segment(done, open);
+                done = end;
+            }
+        }
+        segment(done, text.len());
+        spans
+    }
+
     fn placeholder(&mut self, rule: &str, value: &str, source: Source<'_>) -> String {
         let placeholder = match self.placeholders.get(value) {
             Some(placeholder) => placeholder.clone(),

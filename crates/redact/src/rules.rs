@@ -19,9 +19,12 @@ const fn rule(name: &'static str, keywords: &'static [&'static str], pattern: &'
     Rule { name, keywords, pattern, compiled: OnceLock::new() }
 }
 
+/// Name of the rule for text that looks like one of our placeholders.
+pub(crate) const LITERAL: &str = "literal";
+
 static RULES: [Rule; 24] = [
     // Text that looks like one of our placeholders is hidden too, so that putting back is exact.
-    rule("literal", &["\u{2039}secret:"], r"\x{2039}secret:[^\x{203a}\n]{0,80}\x{203a}"),
+    rule(LITERAL, &["\u{2039}secret:"], r"\x{2039}secret:[^\x{203a}\n]{0,80}\x{203a}"),
     rule(
         "private-key",
         &["private key"],

@@ -89,3 +89,16 @@ proptest! {
         prop_assert_eq!(redactor.restore(clean.as_str(), "f").unwrap(), text);
     }
 }
+
+#[test]
+fn a_placeholder_that_the_model_repeats_stays_what_it_is() {
+    let redactor = Redactor::new();
+    let seen = redactor.clean("password = \"hunter2hunter2X9\"\n", Source::File("a.py"));
+    let said = format!("I will keep {} there.", seen.as_str());
+    assert_eq!(redactor.clean(&said, Source::Other).as_str(), said);
+    // But what merely looks like one, in a file, is hidden, so that putting back is exact.
+    let literal = "x = '\u{2039}secret:assigned:1\u{203a}'";
+    let clean = redactor.clean(literal, Source::File("b.py"));
+    assert_ne!(clean.as_str(), literal);
+    assert_eq!(redactor.restore(clean.as_str(), "b.py").unwrap(), literal);
+}

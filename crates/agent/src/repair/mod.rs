@@ -26,6 +26,18 @@ use crate::summary::Summary;
 
 pub use tests_command::detect as detect_tests;
 
+/// For fuzzing: a repository's file, a test's output and a model's answer meet. Returns the file with the answer in
+/// place of the first suspected function.
+#[doc(hidden)]
+#[must_use]
+pub fn meet(path: &str, file: &str, output: &str, answer: &str) -> Option<String> {
+    let language = Language::of(path)?;
+    let files =
+        [locate::SourceFile { functions: code::functions(language, file), path: path.to_owned(), language }];
+    let candidate = locate::rank(&files, locate::relevant(output, OUTPUT_SHOWN)).into_iter().next()?;
+    code::splice(language, file, &candidate.function, &code::block(answer))
+}
+
 use code::{Function, Language};
 use locate::Candidate;
 
