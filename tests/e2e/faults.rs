@@ -243,6 +243,15 @@ fn names_that_are_not_utf8() {
     assert_eq!(fs::read_dir(place.work.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn searching_names_finds_contents_when_no_name_matches() {
+    let place = Place::new().with("src/core.py", "class Group:\n").with("group.txt", "");
+    let (_, told) = tool(&place, "search", json!({ "pattern": "class Group", "names": true }));
+    assert!(told.contains("no path matches") && told.contains("src/core.py:1: class Group"), "{told}");
+    let (_, told) = tool(&place, "search", json!({ "pattern": "group", "names": true }));
+    assert!(told.contains("group.txt") && !told.contains("core.py"), "{told}");
+}
+
 /// Runs the program with something mounted first, in a namespace of its own.
 fn with_mounts(place: &Place, mounts: &str, server: &Server) -> Done {
     let inner = place.run_command(server, Wire::OpenAi, &["hi"]);

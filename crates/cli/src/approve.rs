@@ -4,10 +4,12 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::pin::Pin;
+use std::rc::Rc;
 
 use action::Action;
 use gate::{Answer, Approver, Nobody, Question};
 
+use crate::status::Status;
 use crate::terminal::{self, BOLD, DIM, styled};
 
 /// Lines of a diff that are shown before asking.
@@ -16,20 +18,21 @@ const DIFF_LINES: usize = 60;
 const MAX_ANSWER: u64 = 4096;
 
 /// The person at the terminal, if there is one; else nobody.
-pub(crate) fn approver() -> Box<dyn Approver> {
+pub(crate) fn approver(status: Rc<Status>) -> Box<dyn Approver> {
     // Not standard input: the prompt may have come from there.
     if terminal::stderr_is_terminal() && File::open("/dev/tty").is_ok() {
-        Box::new(Person)
+        Box::new(Person(status))
     } else {
         Box::new(Nobody)
     }
 }
 
-struct Person;
+struct Person(Rc<Status>);
 
 impl Approver for Person {
     fn ask<'a>(&'a self, question: Question<'a>) -> Pin<Box<dyn Future<Output = Answer> + 'a>> {
         Box::pin(async move {
+            self.0.idle();
             show(&question);
             loop {
                 let choices = "[y] yes  [s] yes, for this session  [n] no  or say what to do instead: ";

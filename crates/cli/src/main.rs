@@ -9,6 +9,7 @@ mod home;
 mod model;
 mod sessions;
 mod signals;
+mod status;
 mod terminal;
 
 use clap::Parser;

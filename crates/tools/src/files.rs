@@ -4,7 +4,7 @@ use action::{Effect, FileDelete, FileList, FileRead, FileSearch, FileWrite, Targ
 use redact::Source;
 use serde::Deserialize;
 use serde_json::Value;
-use workspace::{Content, Query};
+use workspace::{Content, Hits, Query};
 
 use crate::args::parse;
 use crate::toolbox::{Failure, Note, Outcome, Toolbox, clip};
@@ -124,16 +124,20 @@ impl Toolbox<'_> {
 
     pub(crate) async fn search(&self, arguments: &Value) -> Result<Outcome, Failure> {
         let args: SearchArgs = parse("search", arguments)?;
-        let effect = FileSearch { path: self.target(&args.path)?, pattern: args.pattern };
-        let what = effect.action().summary();
-        let query = if args.names { Query::Names } else { Query::Content };
-        let hits = self
-            .gate
-            .perform(effect, async |authorized| workspace::search(authorized, query))
-            .await
-            .map_err(|error| Failure::from_gate(what, error))?
-            .value;
+        let path = self.target(&args.path)?;
         let mut text = String::new();
+        let hits = if args.names {
+            let names = self.find(path.clone(), &args.pattern, Query::Names).await?;
+            if names.hits.is_empty() {
+                // Small models ask for names and mean contents.
+                text.push_str("no path matches; lines that do:\n");
+                self.find(path, &args.pattern, Query::Content).await?
+            } else {
+                names
+            }
+        } else {
+            self.find(path, &args.pattern, Query::Content).await?
+        };
         for hit in &hits.hits {
             let line = match &hit.line {
                 // Each hit is cleaned as a part of its own file, so that it can be written back there.
@@ -155,7 +159,19 @@ impl Toolbox<'_> {
         }
         let (shown, cut) = clip(&text, self.limit);
         let text = if cut { format!("{shown}[there is more; use a more specific pattern]\n") } else { text };
-        Ok(self.done(&text, Source::Other, format!("{} matches", hits.hits.len()), None))
+        Ok(self.done(
+            &text,
+            Source::Other,
+            format!("{} match{}", hits.hits.len(), if hits.hits.len() == 1 { "" } else { "es" }),
+            None,
+        ))
+    }
+
+    async fn find(&self, path: Target, pattern: &str, query: Query) -> Result<Hits, Failure> {
+        let effect = FileSearch { path, pattern: pattern.to_owned() };
+        let what = effect.action().summary();
+        let found = self.gate.perform(effect, async |authorized| workspace::search(authorized, query)).await;
+        Ok(found.map_err(|error| Failure::from_gate(what, error))?.value)
     }
 
     pub(crate) async fn write(&self, arguments: &Value) -> Result<Outcome, Failure> {

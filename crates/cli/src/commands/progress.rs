@@ -1,12 +1,12 @@
 //! Showing what an agent does while it does it.
 
-use std::time::Duration;
+use std::rc::Rc;
 
 use agent::{AgentEvent, Events};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::Output;
+use crate::status::Status;
 use crate::terminal::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 
 /// Lines of a command's output that are shown without `--verbose`.
@@ -15,9 +15,9 @@ const OUTPUT_LINES: usize = 12;
 const WIDTH: usize = 160;
 
 /// The observer that `--output` asks for.
-pub(crate) fn observer(output: Output, verbose: bool) -> Box<dyn Events> {
+pub(crate) fn observer(output: Output, verbose: bool, status: Rc<Status>) -> Box<dyn Events> {
     match output {
-        Output::Text => Box::new(Human::new(verbose)),
+        Output::Text => Box::new(Human::new(verbose, status)),
         Output::Json => Box::new(Silent),
         Output::StreamJson => Box::new(Lines),
     }
@@ -59,37 +59,16 @@ struct Human {
     /// Lines of the current command's output so far, and the line that is not complete yet.
     lines: usize,
     partial: Vec<u8>,
-    spinner: Option<ProgressBar>,
+    status: Rc<Status>,
 }
 
 impl Human {
-    fn new(verbose: bool) -> Self {
-        Self { verbose, in_text: false, lines: 0, partial: Vec::new(), spinner: None }
-    }
-
-    /// Shows that something is under way, on a terminal.
-    fn busy(&mut self, what: String) {
-        self.idle();
-        if !terminal::stderr_is_terminal() {
-            return;
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.set_message(what);
-        bar.enable_steady_tick(Duration::from_millis(120));
-        self.spinner = Some(bar);
-    }
-
-    fn idle(&mut self) {
-        if let Some(bar) = self.spinner.take() {
-            bar.finish_and_clear();
-        }
+    fn new(verbose: bool, status: Rc<Status>) -> Self {
+        Self { verbose, in_text: false, lines: 0, partial: Vec::new(), status }
     }
 
     fn say(&mut self, line: &str) {
-        self.idle();
+        self.status.idle();
         if self.in_text {
             self.in_text = false;
             text("\n");
@@ -129,10 +108,10 @@ impl Events for Human {
             AgentEvent::Session { model, workspace, mode, .. } => {
                 let what = format!("{} {model} {} {mode} {} {workspace}", DOT, DOT, DOT);
                 self.say(&format!("{} {}", styled(BOLD, "varvel"), styled(DIM, what)));
-                self.busy(format!("asking {model}"));
+                self.status.busy(format!("asking {model}"));
             }
             AgentEvent::Text { text: piece } => {
-                self.idle();
+                self.status.idle();
                 self.in_text = true;
                 text(piece);
             }
@@ -141,13 +120,13 @@ impl Events for Human {
                 let about = terminal::line(about, WIDTH);
                 let about = about.strip_prefix(name).unwrap_or(&about).trim_start().to_owned();
                 self.say(&format!("{} {} {about}", styled(BOLD, "\u{2192}"), styled(BOLD, name)));
-                self.busy(format!("{name} {about}"));
+                self.status.busy(format!("{name} {about}"));
             }
             AgentEvent::ToolDone { ok, about, .. } => {
                 self.end_output();
                 let style = if ok { GOOD } else { BAD };
                 self.say(&format!("  {}", styled(style, terminal::line(about, WIDTH))));
-                self.busy("thinking".to_owned());
+                self.status.busy("thinking".to_owned());
             }
             AgentEvent::Retry { attempt, seconds, why } => {
                 let why = terminal::line(why, WIDTH);
@@ -156,14 +135,14 @@ impl Events for Human {
                     format!("attempt {attempt} failed ({why}); trying again in {seconds:.1} s"),
                 ));
             }
-            AgentEvent::Loading => self.busy("loading the embedded model".to_owned()),
+            AgentEvent::Loading => self.status.busy("loading and asking the embedded model".to_owned()),
             AgentEvent::Compacted { before, after } => {
                 let sizes = (terminal::bytes(before as u64), terminal::bytes(after as u64));
                 self.say(&styled(DIM, format!("the context was made smaller: {} to {}", sizes.0, sizes.1)));
             }
             AgentEvent::Notice { text } => {
                 self.say(&styled(DIM, terminal::line(text, WIDTH)));
-                self.busy("thinking".to_owned());
+                self.status.busy("thinking".to_owned());
             }
             _ => {}
         }
@@ -185,7 +164,7 @@ impl Events for Human {
 
 impl Drop for Human {
     fn drop(&mut self) {
-        self.idle();
+        self.status.idle();
         if self.in_text {
             text("\n");
         }

@@ -1,6 +1,7 @@
 //! `varvel run`: an agent works on a directory.
 
 use std::io::{self, IsTerminal, Read};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use action::{Autonomy, Reach, Root};
@@ -17,6 +18,7 @@ use super::trail::{Range, Trail, dollars, outcome};
 use crate::args::{Output, RunArgs, Strategy};
 use crate::exit::{Exit, Failure};
 use crate::home::Home;
+use crate::status::Status;
 use crate::{approve, model, sessions, signals, terminal};
 
 /// Longest prompt, in bytes.
@@ -66,9 +68,10 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         "workspace": action::printable(root.path()), "mode": mode.to_string(), "provider": info.provider,
         "model": info.name,
     });
-    let (gate, first) = sessions::agent(&home, mode, limits, approve::approver(), about)?;
+    let status = Rc::new(Status::default());
+    let (gate, first) = sessions::agent(&home, mode, limits, approve::approver(Rc::clone(&status)), about)?;
     let redactor = Redactor::new();
-    let mut events = observer(args.output, args.verbose);
+    let mut events = observer(args.output, args.verbose, status);
     events.event(&AgentEvent::Session {
         id: gate.actor().session.as_str(),
         model: &format!("{} {}", info.provider, info.name),
