@@ -102,6 +102,16 @@ fn truncated_answers_are_not_used() {
 }
 
 #[test]
+fn answers_that_end_without_an_end_are_not_used() {
+    for wire in Wire::ALL {
+        let server = Server::start(vec![Turn::Cut("one two three four five six".into())]).unwrap();
+        let done = finish(Place::new().run_command(&server, wire, &["hi"]).env("VARVEL_API_KEY", "k"));
+        assert_eq!(done.code, 4, "{wire:?}: {done:?}");
+        assert!(done.err.contains("broke off") && !done.out.contains("one two"), "{wire:?}: {done:?}");
+    }
+}
+
+#[test]
 fn garbage_is_not_an_answer() {
     for wire in Wire::ALL {
         for args in [&["hi"][..], &["--no-stream", "hi"]] {

@@ -9,6 +9,7 @@ mod faults;
 mod killed;
 mod ledger;
 mod limits;
+mod repair;
 mod sandbox;
 mod secrets;
 mod support;

@@ -53,7 +53,7 @@ fn it_writes_to_the_workspace_and_nowhere_else_that_stays() {
     let home = place.home.path().display();
     let done = place.sh(&format!(
         "echo ok > made && mkdir -p sub/deep && echo ok > sub/deep/made
-         for path in /usr/x /etc/x /x /dev/x /proc/sys/kernel/hostname {home}/state/x .git/config .git/hooks/pre-commit; do
+         for path in /proc/self/comm /usr/x /etc/x /x /dev/x /proc/sys/kernel/hostname {home}/state/x .git/config .git/hooks/pre-commit; do
            (echo bad > $path) 2>/dev/null && echo \"WROTE $path\"
          done
          rm -rf .git/hooks 2>/dev/null; mv .git/hooks .git/h2 2>/dev/null; ln -sf /tmp .git/config 2>/dev/null

@@ -123,3 +123,19 @@ proptest! {
         let _ = Ledger::open(dir.path());
     }
 }
+
+#[test]
+fn an_entry_that_was_changed_and_hashed_again_does_not_fit_its_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 3);
+    let path = dir.path().join(ENTRIES);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let changed = lines[1].replace("\"n\":1", "\"n\":9");
+    let body = changed.split(",\"hash\":").next().unwrap();
+    lines[1] = format!("{body},\"hash\":\"{}\"}}", action::Digest::of(body.as_bytes()));
+    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+    assert!(report.problems[0].what.contains("does not follow"), "{:?}", report.problems);
+}

@@ -27,6 +27,8 @@ pub enum Turn {
     Status(u16, String, Option<u64>),
     /// Begins to answer with this text and closes the connection.
     Truncated(String),
+    /// Begins to answer with this text and ends the response in good order, but without the end of the answer.
+    Cut(String),
     /// Answers 200 with something that is not an answer.
     Garbage,
     /// Says nothing for this long, then answers with text.

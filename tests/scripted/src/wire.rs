@@ -90,7 +90,7 @@ pub(crate) fn answer(stream: &TcpStream, request: &Request, turn: &Turn, index: 
             thread::sleep(*time);
             answer.text = Some(text.clone());
         }
-        Turn::Text(text) | Turn::Truncated(text) => answer.text = Some(text.clone()),
+        Turn::Text(text) | Turn::Truncated(text) | Turn::Cut(text) => answer.text = Some(text.clone()),
         Turn::Calls(calls) => {
             answer.calls = calls.iter().map(|(name, args)| (name.clone(), args.to_string())).collect()
         }
@@ -112,14 +112,15 @@ pub(crate) fn answer(stream: &TcpStream, request: &Request, turn: &Turn, index: 
     http::begin(stream, kind)?;
     let events = answer.pieces(wire);
     // The end is what says that it is complete: a truncated answer stops before its second half.
-    let count = if matches!(turn, Turn::Truncated(_)) { events.len() / 2 } else { events.len() };
+    let count =
+        if matches!(turn, Turn::Truncated(_) | Turn::Cut(_)) { events.len() / 2 } else { events.len() };
     for event in &events[..count] {
         http::chunk(stream, event)?;
         while matches!(turn, Turn::Endless) && event.contains("word ") {
             http::chunk(stream, event)?;
         }
     }
-    if count < events.len() {
+    if matches!(turn, Turn::Truncated(_)) {
         return Ok(false);
     }
     http::end(stream)?;
