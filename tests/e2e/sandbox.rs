@@ -49,13 +49,16 @@ fn it_writes_to_the_workspace_and_nowhere_else_that_stays() {
     let place = Place::new()
         .with(".git/config", "[core]\n")
         .with(".git/hooks/pre-commit.sample", "")
-        .with("sub/x", "");
+        .with("sub/x", "")
+        .with(".vscode/tasks.json", "{}");
     let home = place.home.path().display();
     let done = place.sh(&format!(
         "echo ok > made && mkdir -p sub/deep && echo ok > sub/deep/made
-         for path in /proc/self/comm /usr/x /etc/x /x /dev/x /proc/sys/kernel/hostname {home}/state/x .git/config .git/hooks/pre-commit; do
+         for path in /proc/self/comm /usr/x /etc/x /x /dev/x /proc/sys/kernel/hostname {home}/state/x .git/config .git/hooks/pre-commit .vscode/tasks.json; do
            (echo bad > $path) 2>/dev/null && echo \"WROTE $path\"
          done
+         (mv .git away && mkdir -p .git/hooks && echo bad > .git/hooks/pre-commit) 2>/dev/null && echo WROTE by moving
+         (mv .vscode away && mkdir .vscode) 2>/dev/null && echo WROTE by moving
          rm -rf .git/hooks 2>/dev/null; mv .git/hooks .git/h2 2>/dev/null; ln -sf /tmp .git/config 2>/dev/null
          (echo bad > /tmp/varvel-e2e-canary) && (echo bad > {home}/canary); true"
     ));

@@ -1,5 +1,6 @@
 //! The plan: everything the launcher needs, worked out beforehand, passed as JSON through a pipe.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::SandboxError;
 use crate::profile::{Profile, WorkspaceAccess};
 
 /// A path in the plan. Bytes, because file names need not be UTF-8.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct RawPath(Vec<u8>);
 
@@ -42,6 +43,8 @@ pub(crate) enum MountKind {
     Workspace { writable: bool },
     /// An empty private directory.
     Scratch,
+    /// Inside the workspace: the same, but it cannot be moved away and put up anew.
+    Pinned,
     /// Inside the workspace: the same, but read-only.
     Protected,
     /// Inside the workspace: hidden, unreadable.
@@ -107,6 +110,9 @@ impl Plan {
             let writable = profile.workspace == WorkspaceAccess::ReadWrite;
             add(root.path(), MountKind::Workspace { writable });
             for path in &profile.protect {
+                for parent in Path::new(path).ancestors().skip(1).filter(|parent| *parent != Path::new("")) {
+                    add(&root.path().join(parent), MountKind::Pinned);
+                }
                 add(&root.path().join(path), MountKind::Protected);
             }
             for path in hidden {
@@ -115,6 +121,8 @@ impl Plan {
         }
         // Parents before children, so that nothing is covered by what contains it. The sort is stable.
         mounts.sort_by_key(|mount| mount.path.get().components().count());
+        let mut pinned = HashSet::new();
+        mounts.retain(|mount| mount.kind != MountKind::Pinned || pinned.insert(mount.path.clone()));
         let limits = profile.limits;
         Ok(Self {
             mounts,

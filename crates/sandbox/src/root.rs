@@ -98,7 +98,7 @@ fn take<'a>(wanted: &'a Mount, workspace: BorrowedFd<'_>) -> Result<Option<Sourc
     let (tree, directory) = match wanted.kind {
         MountKind::Scratch => (None, true),
         // Found again inside the workspace when it is in place.
-        MountKind::Protected | MountKind::Hidden => (None, false),
+        MountKind::Pinned | MountKind::Protected | MountKind::Hidden => (None, false),
         MountKind::Workspace { writable } => {
             let here = same_directory(&path, workspace).map_err(failed)?;
             let tree = clone_tree(
@@ -158,7 +158,7 @@ fn place(plan: &Plan, source: Source<'_>) -> Result<(), Failure> {
             let mode = if path.starts_with("/tmp") || path.starts_with("/dev") { "1777" } else { "0700" };
             scratch(&target, &format!("mode={mode},size={}m", plan.scratch_mb))
         }
-        (MountKind::Protected | MountKind::Hidden, _) => cover(plan, source.mount),
+        (MountKind::Pinned | MountKind::Protected | MountKind::Hidden, _) => cover(plan, source.mount),
         (_, Some(tree)) => {
             if source.directory {
                 fs::create_dir_all(&target).map_err(failed())?;
@@ -174,7 +174,7 @@ fn place(plan: &Plan, source: Source<'_>) -> Result<(), Failure> {
     }
 }
 
-/// Makes something inside the workspace read-only or hides it. Absent things are left absent.
+/// Pins something inside the workspace, makes it read-only, or hides it. Absent things are left absent.
 fn cover(plan: &Plan, wanted: &Mount) -> Result<(), Failure> {
     let path = wanted.path.get();
     let failed =
@@ -202,7 +202,9 @@ fn cover(plan: &Plan, wanted: &Mount) -> Result<(), Failure> {
         _ => clone_tree(&found, Path::new(""), OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE),
     }
     .map_err(failed)?;
-    restrict(&tree, libc::MOUNT_ATTR_RDONLY, true).map_err(failed)?;
+    if wanted.kind != MountKind::Pinned {
+        restrict(&tree, libc::MOUNT_ATTR_RDONLY, true).map_err(failed)?;
+    }
     let target = format!("/proc/self/fd/{}", found.as_raw_fd());
     move_mount(
         tree.as_fd(),
