@@ -34,26 +34,23 @@ fn main() {
 
 fn start(args: Args) -> Result<Exit, Failure> {
     match args.verb {
-        // These need no runtime.
-        Verb::Completions { shell } => return commands::docs::completions(shell),
-        Verb::Man { directory } => return commands::docs::man(&directory),
-        Verb::Audit(verb) => return commands::audit::audit(verb),
-        Verb::Vault(verb) => return commands::vault::vault(verb),
-        _ => {}
+        Verb::Run(run) => wait_for(commands::run::run(*run)),
+        Verb::Exec(exec) => wait_for(commands::exec::exec(exec)),
+        Verb::Audit(verb) => commands::audit::audit(verb),
+        Verb::Model(verb) => wait_for(commands::model::model(verb)),
+        Verb::Vault(verb) => commands::vault::vault(verb),
+        Verb::Doctor { json } => wait_for(commands::doctor::doctor(json)),
+        Verb::Completions { shell } => commands::docs::completions(shell),
+        Verb::Man { directory } => commands::docs::man(&directory),
     }
+}
+
+fn wait_for(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(async {
-        match args.verb {
-            Verb::Run(run) => commands::run::run(*run).await,
-            Verb::Exec(exec) => commands::exec::exec(exec).await,
-            Verb::Model(verb) => commands::model::model(verb).await,
-            Verb::Doctor { json } => commands::doctor::doctor(json).await,
-            Verb::Completions { .. } | Verb::Man { .. } | Verb::Audit(_) | Verb::Vault(_) => Ok(Exit::DONE),
-        }
-    });
+    let result = runtime.block_on(command);
     runtime.shutdown_background();
     result
 }
