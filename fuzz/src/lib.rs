@@ -61,9 +61,11 @@ pub fn redact(data: &[u8]) {
     let again = redactor.clean(clean.as_str(), Source::Other);
     for (open, _) in clean.as_str().match_indices("\u{2039}secret:") {
         let Some(close) = clean.as_str()[open..].find('\u{203a}') else { continue };
+        let placeholder = &clean.as_str()[open..open + close];
+        // What the text had itself is no placeholder of ours.
         assert!(
-            again.as_str().contains(&clean.as_str()[open..open + close]),
-            "what the model repeats stays as it is"
+            text.contains(placeholder) || again.as_str().contains(placeholder),
+            "{placeholder} stays as it is"
         );
     }
 }

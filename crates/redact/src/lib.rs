@@ -132,13 +132,24 @@ impl Redactor {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Only a file is put back, and has to be put back exactly: there, what looks like a placeholder is hidden too.
         // Elsewhere a placeholder is a repeated one, and stays what it is, whatever the text around it looks like.
-        let mut spans = match source {
-            Source::File(_) => rules::find(text),
-            Source::Other => known.between_placeholders(text),
-        };
-        // A value seen once is a secret wherever it turns up again.
-        for value in known.placeholders.keys() {
-            spans.extend(text.match_indices(value.as_str()).map(|(at, _)| (at, at + value.len(), KNOWN)));
+        let in_file = matches!(source, Source::File(_));
+        let segments = if in_file { vec![(0, text.len())] } else { known.between_placeholders(text) };
+        let mut spans = Vec::new();
+        for &(from, to) in &segments {
+            let found = rules::find(&text[from..to])
+                .into_iter()
+                .filter(|(_, _, rule)| in_file || *rule != rules::LITERAL);
+            spans.extend(found.map(|(start, end, rule)| (from + start, from + end, rule)));
+        }
+        // A value seen once is a secret wherever it turns up, before or after; a scrap of one is not.
+        let seen: HashMap<&str, &str> =
+            spans.iter().map(|&(start, end, rule)| (&text[start..end], rule)).collect();
+        let values = known.placeholders.keys().map(|value| (value.as_str(), KNOWN)).chain(seen);
+        for (value, rule) in values.filter(|(value, _)| value.len() >= SHORTEST_KNOWN) {
+            for &(from, to) in &segments {
+                let again = text[from..to].match_indices(value);
+                spans.extend(again.map(|(at, _)| (from + at, from + at + value.len(), rule)));
+            }
         }
         if spans.is_empty() {
             return Clean(text.to_owned());
@@ -210,30 +221,24 @@ const CLOSE: char = '\u{203a}';
 
 /// A value that turns up again keeps its placeholder, whatever rule would find it now.
 const KNOWN: &str = "known";
-
-/// From, to, and the rule that found it.
-type Span = (usize, usize, &'static str);
+/// Bytes that a value must have to be looked for everywhere.
+const SHORTEST_KNOWN: usize = 6;
 
 impl Known {
-    /// The secrets in `text` outside the placeholders of this session.
-    fn between_placeholders(&self, text: &str) -> Vec<Span> {
-        let mut spans = Vec::new();
-        let mut segment = |from: usize, to: usize| {
-            let found =
-                rules::find(&text[from..to]).into_iter().filter(|(_, _, rule)| *rule != rules::LITERAL);
-            spans.extend(found.map(|(start, end, rule)| (from + start, from + end, rule)));
-        };
+    /// The parts of `text` that lie between placeholders of this session, as ranges of bytes.
+    fn between_placeholders(&self, text: &str) -> Vec<(usize, usize)> {
+        let mut segments = Vec::new();
         let mut done = 0;
         for (open, _) in text.match_indices(OPEN) {
             let Some(length) = text[open..].find(CLOSE) else { continue };
             let end = open + length + CLOSE.len_utf8();
             if open >= done && self.secrets.contains_key(&text[open..end]) {
-                segment(done, open);
+                segments.push((done, open));
                 done = end;
             }
         }
-        segment(done, text.len());
-        spans
+        segments.push((done, text.len()));
+        segments
     }
 
     fn placeholder(&mut self, rule: &str, value: &str, source: Source<'_>) -> String {

@@ -102,3 +102,9 @@ fn a_placeholder_that_the_model_repeats_stays_what_it_is() {
     assert_ne!(clean.as_str(), literal);
     assert_eq!(redactor.restore(clean.as_str(), "b.py").unwrap(), literal);
 }
+
+#[test]
+fn a_value_is_hidden_before_the_place_that_gives_it_away_as_well() {
+    let text = "echo hunter2hunter2X9 > x\npassword = \"hunter2hunter2X9\"\n";
+    assert!(!Redactor::new().clean(text, Source::Other).as_str().contains("hunter2hunter2X9"));
+}
