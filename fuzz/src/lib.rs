@@ -62,9 +62,11 @@ pub fn redact(data: &[u8]) {
     for (open, _) in clean.as_str().match_indices("\u{2039}secret:") {
         let Some(close) = clean.as_str()[open..].find('\u{203a}') else { continue };
         let placeholder = &clean.as_str()[open..open + close];
-        // What the text had itself is no placeholder of ours.
+        // What the text had itself is no placeholder of ours, and neither is the beginning of one around another.
+        let name = placeholder.trim_start_matches("\u{2039}secret:");
+        let ours = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b':'));
         assert!(
-            text.contains(placeholder) || again.as_str().contains(placeholder),
+            !ours || text.contains(placeholder) || again.as_str().contains(placeholder),
             "{placeholder} stays as it is"
         );
     }
