@@ -22,6 +22,8 @@ pub(crate) struct Function {
     pub(crate) text: String,
     /// That indentation.
     indent: String,
+    /// Whether it is marked as a test, or stands in a module that is.
+    pub(crate) test: bool,
 }
 
 impl Language {
@@ -68,7 +70,10 @@ impl Language {
             Self::JavaScript => {
                 matches!(
                     kind,
-                    "function_declaration" | "method_definition" | "generator_function_declaration"
+                    "function_declaration"
+                        | "method_definition"
+                        | "generator_function_declaration"
+                        | "lexical_declaration"
                 )
             }
             Self::Go => matches!(kind, "function_declaration" | "method_declaration"),
@@ -97,13 +102,43 @@ pub(crate) fn functions(language: Language, text: &str) -> Vec<Function> {
 }
 
 fn function(node: Node<'_>, text: &str, lines: &[&str]) -> Option<Function> {
-    let name = node.child_by_field_name("name")?.utf8_text(text.as_bytes()).ok()?.to_owned();
+    let name = named(node)?.utf8_text(text.as_bytes()).ok()?.to_owned();
     let (first, last) = (node.start_position().row, node.end_position().row);
     let line = lines.get(first)?;
     let indent = line[..line.len() - line.trim_start().len()].to_owned();
     let body = lines.get(first..=last.min(lines.len().saturating_sub(1)))?;
     let dedented: Vec<&str> = body.iter().map(|line| line.strip_prefix(&indent).unwrap_or(line)).collect();
-    Some(Function { name, first_line: first + 1, last_line: last + 1, text: dedented.join("\n"), indent })
+    Some(Function {
+        name,
+        first_line: first + 1,
+        last_line: last + 1,
+        text: dedented.join("\n"),
+        indent,
+        test: marked_as_test(node, text),
+    })
+}
+
+/// The node that holds a function's name. `const f = () => ...` has it one level deeper.
+fn named(node: Node<'_>) -> Option<Node<'_>> {
+    if node.kind() != "lexical_declaration" {
+        return node.child_by_field_name("name");
+    }
+    let declarator = node.named_child(0).filter(|_| node.named_child_count() == 1)?;
+    let value = declarator.child_by_field_name("value")?;
+    matches!(value.kind(), "arrow_function" | "function_expression")
+        .then(|| declarator.child_by_field_name("name"))?
+}
+
+/// Whether a function, or a module around it, has an attribute such as `#[test]` or `#[cfg(test)]`.
+fn marked_as_test(node: Node<'_>, text: &str) -> bool {
+    std::iter::successors(Some(node), Node::parent).any(|around| {
+        std::iter::successors(around.prev_named_sibling(), Node::prev_named_sibling)
+            .take_while(|before| matches!(before.kind(), "attribute_item" | "line_comment"))
+            .any(|before| {
+                before.kind() == "attribute_item"
+                    && before.utf8_text(text.as_bytes()).is_ok_and(|attribute| attribute.contains("test"))
+            })
+    })
 }
 
 /// The code of the first fenced block of an answer; the whole answer when there is no fence.

@@ -8,20 +8,36 @@ use std::sync::OnceLock;
 use action::{Root, printable};
 use regex::Regex;
 
-use super::code::{Function, Language};
+use super::code::{Function, Language, functions};
 
 /// Most source files that are looked at, and the largest in bytes.
 const MAX_FILES: usize = 400;
 const MAX_BYTES: u64 = 256 * 1024;
+/// Lines of a test outside any function that are taken to belong to a failure.
+const LINES_BEFORE: usize = 20;
+const LINES_AFTER: usize = 5;
 /// Longest function that is shown to a model, in bytes.
 const MAX_FUNCTION: usize = 4000;
 
 /// A source file with its functions.
 #[derive(Debug)]
 pub(crate) struct SourceFile {
-    pub(crate) path: String,
-    pub(crate) language: Language,
-    pub(crate) functions: Vec<Function>,
+    path: String,
+    language: Language,
+    text: String,
+    functions: Vec<Function>,
+}
+
+impl SourceFile {
+    pub(crate) fn new(path: String, language: Language, text: &str) -> Self {
+        Self { functions: functions(language, text), path, language, text: text.to_owned() }
+    }
+
+    /// The lines around `line` (from 1), for code that stands in no function.
+    fn around(&self, line: usize) -> String {
+        let first = line.saturating_sub(LINES_BEFORE);
+        self.text.lines().skip(first).take(LINES_BEFORE + LINES_AFTER).collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// A function that may hold the fault.
@@ -69,20 +85,29 @@ pub(crate) fn rank(files: &[SourceFile], output: &str) -> Vec<Candidate> {
         }
     };
     let frames = frames(files, output);
-    for (file, function) in frames.iter().rev() {
-        add(file, function);
+    for (file, function, _) in frames.iter().rev() {
+        if let Some(function) = function {
+            add(file, function);
+        }
     }
-    let mut reached: Vec<&Function> =
-        frames.iter().filter(|(file, function)| is_test(&file.path, function)).map(|(_, f)| *f).collect();
+    // Code of the tests that the failure went through, and what it calls.
+    let mut reached: Vec<String> = Vec::new();
+    for (file, function, line) in &frames {
+        match function {
+            Some(function) if is_test(&file.path, function) => reached.push(function.text.clone()),
+            None if is_test_file(&file.path) => reached.push(file.around(*line)),
+            _ => {}
+        }
+    }
     for _ in 0..3 {
         let mut next = Vec::new();
         for caller in &reached {
-            for name in called(&caller.text) {
+            for name in called(caller) {
                 let callees = files.iter().flat_map(|file| file.functions.iter().map(move |f| (file, f)));
                 for (file, function) in callees.filter(|(_, function)| function.name == name) {
-                    if function.text != caller.text {
+                    if function.text != *caller {
                         add(file, function);
-                        next.push(function);
+                        next.push(function.text.clone());
                     }
                 }
             }
@@ -92,15 +117,16 @@ pub(crate) fn rank(files: &[SourceFile], output: &str) -> Vec<Candidate> {
     ranked
 }
 
-/// Functions that the places in `output` lie in, in order.
-fn frames<'a>(files: &'a [SourceFile], output: &str) -> Vec<(&'a SourceFile, &'a Function)> {
+/// A place that a failure went through: the file, the innermost function around the line, the line.
+type Frame<'a> = (&'a SourceFile, Option<&'a Function>, usize);
+
+/// The places in `output` that lie in `files`, in order.
+fn frames<'a>(files: &'a [SourceFile], output: &str) -> Vec<Frame<'a>> {
     let mut found = Vec::new();
     for (path, line) in places(output) {
         let file = files.iter().find(|file| path == file.path || path.ends_with(&format!("/{}", file.path)));
         let Some(file) = file else { continue };
-        // The innermost function around the line.
-        let function = file.functions.iter().rfind(|function| function.contains(line));
-        found.extend(function.map(|function| (file, function)));
+        found.push((file, file.functions.iter().rfind(|function| function.contains(line)), line));
     }
     found
 }
@@ -137,26 +163,24 @@ fn called(text: &str) -> Vec<String> {
 
 /// Whether a function belongs to the tests, which are right by definition.
 fn is_test(path: &str, function: &Function) -> bool {
+    function.test || function.name.starts_with("test_") || is_test_file(path)
+}
+
+fn is_test_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.starts_with("test")
         || name.contains("_test.")
         || name.contains(".test.")
         || name.contains(".spec.")
         || path.split('/').any(|part| part == "tests" || part == "test" || part == "__tests__")
-        || function.name.starts_with("test_")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repair::code::functions;
 
     fn file(path: &str, text: &str) -> SourceFile {
-        SourceFile {
-            path: path.into(),
-            language: Language::Python,
-            functions: functions(Language::Python, text),
-        }
+        SourceFile::new(path.into(), Language::of(path).unwrap(), text)
     }
 
     fn names(candidates: &[Candidate]) -> Vec<&str> {
@@ -182,6 +206,23 @@ mod tests {
             "  File \"/w/test_shop.py\", line 3, in t\n  File \"/w/shop.py\", line 5, in add\nTypeError\n";
         assert_eq!(names(&rank(&files, crash)), ["add", "total"]);
         assert!(rank(&files, "nothing useful").is_empty());
+    }
+
+    #[test]
+    fn tests_beside_the_code_and_outside_functions() {
+        let rust = file(
+            "src/lib.rs",
+            "pub fn add(a: u8) -> u8 {\n    a\n}\n\n#[cfg(test)]\nmod tests {\n    use super::*;\n\n    #[test]\n    fn it_works() {\n        assert_eq!(add(1), 2);\n    }\n}\n",
+        );
+        assert_eq!(names(&rank(&[rust], "thread 'tests::it_works' panicked at src/lib.rs:11:9:\n")), ["add"]);
+        let files = [
+            file(
+                "clamp.js",
+                "const clamp = (v) => {\n  return low(v);\n};\nfunction low(v) {\n  return v;\n}\n",
+            ),
+            file("test.js", "const { clamp } = require('./clamp');\nassert(clamp(5) === 3);\n"),
+        ];
+        assert_eq!(names(&rank(&files, "at Object.<anonymous> (/w/test.js:2:8)\n")), ["clamp", "low"]);
     }
 
     #[test]

@@ -32,8 +32,7 @@ pub use tests_command::detect as detect_tests;
 #[must_use]
 pub fn meet(path: &str, file: &str, output: &str, answer: &str) -> Option<String> {
     let language = Language::of(path)?;
-    let files =
-        [locate::SourceFile { functions: code::functions(language, file), path: path.to_owned(), language }];
+    let files = [locate::SourceFile::new(path.to_owned(), language, file)];
     let candidate = locate::rank(&files, locate::relevant(output, OUTPUT_SHOWN)).into_iter().next()?;
     code::splice(language, file, &candidate.function, &code::block(answer))
 }
@@ -239,7 +238,7 @@ impl Repair<'_> {
             let Some(language) = Language::of(&path) else { continue };
             let content = self.read(&path).await?;
             if let Some(text) = content.text() {
-                files.push(locate::SourceFile { functions: code::functions(language, text), path, language });
+                files.push(locate::SourceFile::new(path, language, text));
             }
         }
         let mut candidates = locate::rank(&files, output);
