@@ -113,6 +113,30 @@ fn the_trail() {
 }
 
 #[test]
+fn an_answer_that_reaches_the_output_limit_is_gone_on_with() {
+    let server = Server::start(vec![Turn::Length("one two ".into()), Turn::text("three")]).unwrap();
+    let done = Place::new().run(&server, &["hi"]);
+    assert_eq!((done.code, done.out.as_str()), (0, "one two three\n"), "{done:?}");
+    assert!(server.requests()[1].raw.contains("Go on where it stopped"));
+}
+
+#[test]
+fn words_that_are_not_the_answer_are_progress() {
+    let server = Server::start(vec![
+        Turn::Mixed("I will look first.".into(), "list".into(), json!({})),
+        Turn::text("There is nothing."),
+    ])
+    .unwrap();
+    let done = Place::new().run(&server, &["hi"]);
+    assert_eq!(done.out, "There is nothing.\n");
+    assert!(
+        done.err.contains("I will look first.") && !done.err.contains("There is nothing."),
+        "{}",
+        done.err
+    );
+}
+
+#[test]
 fn stream_json() {
     let server =
         Server::start(vec![Turn::call("run", json!({ "command": "echo hi" })), Turn::text("two words")])

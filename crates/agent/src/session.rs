@@ -111,7 +111,10 @@ impl<'a> Session<'a> {
                 Err(Stop::Limit(why)) => return Ok((answer, StopCause::Limit(why))),
                 Err(Stop::Error(error)) => return Err(error),
             };
-            answer.clone_from(&reply.text);
+            if continued == 0 {
+                answer.clear();
+            }
+            answer.push_str(&reply.text);
             messages.push(Message::Assistant {
                 text: self.redactor.clean(&reply.text, Source::Other),
                 reasoning: reply.reasoning.as_deref().map(|text| self.redactor.clean(text, Source::Other)),
@@ -130,6 +133,7 @@ impl<'a> Session<'a> {
                 }
                 return Ok((answer, StopCause::Done));
             }
+            continued = 0;
             for call in &reply.calls {
                 let content = self.call(call, events).await?;
                 let repeats = count_repeats(&mut last_calls, call, content.as_str());

@@ -19,8 +19,12 @@ pub use wire::Wire;
 pub enum Turn {
     /// Answers with text.
     Text(String),
+    /// Answers with text that reaches the output limit (OpenAI chat, streaming).
+    Length(String),
     /// Calls tools.
     Calls(Vec<(String, Value)>),
+    /// Says something and calls one tool.
+    Mixed(String, String, Value),
     /// Calls one tool with arguments that may not be JSON.
     RawCall(String, String),
     /// Answers with a status and a body, and perhaps a `retry-after` in seconds.

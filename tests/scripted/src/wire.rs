@@ -65,6 +65,8 @@ struct Answer {
     text: Option<String>,
     calls: Vec<(String, String)>,
     index: usize,
+    /// The output limit was reached.
+    length: bool,
 }
 
 /// Does one turn. `false`: the connection ends.
@@ -74,7 +76,7 @@ pub(crate) fn answer(stream: &TcpStream, request: &Request, turn: &Turn, index: 
         return Ok(true);
     };
     let streaming = request.body["stream"] == true || request.path.contains("streamGenerateContent");
-    let mut answer = Answer { text: None, calls: Vec::new(), index };
+    let mut answer = Answer { text: None, calls: Vec::new(), index, length: matches!(turn, Turn::Length(_)) };
     match turn {
         Turn::Status(status, body, retry_after) => {
             let extra = retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
@@ -90,9 +92,15 @@ pub(crate) fn answer(stream: &TcpStream, request: &Request, turn: &Turn, index: 
             thread::sleep(*time);
             answer.text = Some(text.clone());
         }
-        Turn::Text(text) | Turn::Truncated(text) | Turn::Cut(text) => answer.text = Some(text.clone()),
+        Turn::Text(text) | Turn::Length(text) | Turn::Truncated(text) | Turn::Cut(text) => {
+            answer.text = Some(text.clone())
+        }
         Turn::Calls(calls) => {
             answer.calls = calls.iter().map(|(name, args)| (name.clone(), args.to_string())).collect()
+        }
+        Turn::Mixed(text, name, args) => {
+            answer.text = Some(text.clone());
+            answer.calls = vec![(name.clone(), args.to_string())];
         }
         Turn::RawCall(name, args) => answer.calls = vec![(name.clone(), args.clone())],
         Turn::Endless => answer.text = Some("word ".repeat(2000)),
@@ -232,7 +240,12 @@ impl Answer {
                         )
                     }));
                 }
-                all.push(delta(json!({}), json!(if self.calls.is_empty() { "stop" } else { "tool_calls" })));
+                let finish = match (self.length, self.calls.is_empty()) {
+                    (true, _) => "length",
+                    (_, true) => "stop",
+                    _ => "tool_calls",
+                };
+                all.push(delta(json!({}), json!(finish)));
                 all.push(data(json!({ "id": "c1", "object": "chat.completion.chunk", "model": "scripted", "choices": [], "usage": { "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110 } })));
                 all.push("data: [DONE]\n\n".to_owned());
                 all

@@ -263,7 +263,9 @@ impl Repair<'_> {
         let about = format!("exit {}, {:.1} s", ran.code(), ran.duration.as_secs_f64());
         events.event(&AgentEvent::ToolDone { name: "run", ok: passed, about: &about });
         self.summary.add(Note::Ran { command: self.tests.clone(), code: ran.code() });
-        Ok((passed, ran.output.text()))
+        // Paths relative to the workspace: shorter, and the same wherever it is.
+        let prefix = format!("{}/", self.root.path().display());
+        Ok((passed, ran.output.text().replace(&prefix, "")))
     }
 
     async fn read(&self, path: &str) -> Result<Content, Halt> {

@@ -56,6 +56,8 @@ struct Human {
     verbose: bool,
     /// Text of the model is being written and has not ended its line.
     in_text: bool,
+    /// Text of the model that may be the answer, and is not shown yet.
+    held: String,
     /// Lines of the current command's output so far, and the line that is not complete yet.
     lines: usize,
     partial: Vec<u8>,
@@ -64,16 +66,36 @@ struct Human {
 
 impl Human {
     fn new(verbose: bool, status: Rc<Status>) -> Self {
-        Self { verbose, in_text: false, lines: 0, partial: Vec::new(), status }
+        Self { verbose, in_text: false, held: String::new(), lines: 0, partial: Vec::new(), status }
     }
 
     fn say(&mut self, line: &str) {
         self.status.idle();
-        if self.in_text {
-            self.in_text = false;
-            text("\n");
-        }
+        self.end_text();
         terminal::errln(line);
+    }
+
+    /// The model's words. On a terminal they are the answer as it comes. Else the answer is printed once, at the end;
+    /// words that turn out not to be the answer, because something follows, belong to the progress.
+    fn text(&mut self, piece: &str) {
+        let piece = terminal::safe(piece);
+        if terminal::stdout_is_terminal() {
+            self.status.idle();
+            self.in_text = true;
+            terminal::out(&piece);
+        } else {
+            self.held.push_str(&piece);
+        }
+    }
+
+    fn end_text(&mut self) {
+        if std::mem::take(&mut self.in_text) {
+            terminal::out("\n");
+        }
+        let held = std::mem::take(&mut self.held);
+        if !held.trim().is_empty() {
+            terminal::errln(held.trim_end());
+        }
     }
 
     fn output_line(&mut self, line: &[u8]) {
@@ -96,12 +118,6 @@ impl Human {
     }
 }
 
-/// The model's words: on a terminal they are the answer as it comes; else the answer is printed once, at the end.
-fn text(piece: &str) {
-    let piece = terminal::safe(piece);
-    if terminal::stdout_is_terminal() { terminal::out(&piece) } else { terminal::err(&piece) }
-}
-
 impl Events for Human {
     fn event(&mut self, event: &AgentEvent<'_>) {
         match *event {
@@ -110,11 +126,7 @@ impl Events for Human {
                 self.say(&format!("{} {}", styled(BOLD, "varvel"), styled(DIM, what)));
                 self.status.busy(format!("asking {model}"));
             }
-            AgentEvent::Text { text: piece } => {
-                self.status.idle();
-                self.in_text = true;
-                text(piece);
-            }
+            AgentEvent::Text { text } => self.text(text),
             AgentEvent::Reasoning { .. } | AgentEvent::Turn { .. } => {}
             AgentEvent::Tool { name, about } => {
                 let about = terminal::line(about, WIDTH);
@@ -166,7 +178,7 @@ impl Drop for Human {
     fn drop(&mut self) {
         self.status.idle();
         if self.in_text {
-            text("\n");
+            terminal::out("\n");
         }
     }
 }
