@@ -61,6 +61,9 @@ pub struct Command {
     pub directory: Target,
     /// Name of the sandbox profile.
     pub profile: String,
+    /// Sockets of the machine that the profile lets it use, such as the SSH agent's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<String>,
     /// Wall-clock limit; the whole process tree is killed then. `None` only for commands a person typed.
     #[serde(serialize_with = "seconds")]
     pub timeout: Option<Duration>,
@@ -103,6 +106,74 @@ pub struct Network {
     pub url: String,
     /// Why, in a few words.
     pub purpose: String,
+}
+
+/// How a confined command reached for the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// Through the proxy, as a tunnel (HTTP CONNECT).
+    Tunnel,
+    /// Through the proxy, as a plain HTTP request.
+    Http,
+    /// Through the proxy, as SOCKS5.
+    Socks,
+    /// Directly, without knowing that there is a proxy.
+    Direct,
+}
+
+/// One connection, or one request in an inspected connection, of a confined command.
+#[derive(Debug, Clone, Serialize)]
+pub struct Connect {
+    /// Where.
+    pub destination: Destination,
+    /// How it got here.
+    pub via: Via,
+    /// HTTP method, where the request can be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Path without query, where the request can be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// What a staged command did to one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StagedKind {
+    /// It is new.
+    Created,
+    /// Its content, mode or type changed.
+    Changed,
+    /// It is gone.
+    Deleted,
+}
+
+/// One path that a staged command changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StagedChange {
+    /// Relative to the workspace, printable.
+    pub path: String,
+    /// What happened to it.
+    pub kind: StagedKind,
+    /// Whether the host runs or trusts it later.
+    pub host_trusted: bool,
+}
+
+/// Brings what a staged command wrote into the workspace, all of it or nothing.
+#[derive(Debug, Clone, Serialize)]
+pub struct Commit {
+    /// The workspace.
+    pub workspace: Target,
+    /// Identifier of the stage.
+    pub stage: String,
+    /// Every path that changes.
+    pub changes: Vec<StagedChange>,
+    /// Digest over names and contents of the changes.
+    pub digest: Digest,
+    /// The changes as a unified diff, for the person who is asked. Not recorded.
+    #[serde(skip)]
+    pub diff: String,
 }
 
 /// Whether a model runs here.
@@ -160,6 +231,10 @@ pub enum Action {
     Command(Command),
     /// Uses the network.
     Network(Network),
+    /// Connects a confined command to somewhere.
+    Connect(Connect),
+    /// Brings staged changes into the workspace.
+    Commit(Commit),
     /// Asks a model.
     ModelCall(ModelCall),
     /// Wants something outside the workspace. There is no effect of this kind: it is only ever refused.
@@ -188,7 +263,7 @@ macro_rules! effects {
         }
     )*};
 }
-effects!(FileRead, FileList, FileSearch, FileWrite, FileDelete, Command, Network, ModelCall);
+effects!(FileRead, FileList, FileSearch, FileWrite, FileDelete, Command, Network, Connect, Commit, ModelCall);
 
 impl Action {
     /// The action in plain words, one line, for prompts and logs.
@@ -205,6 +280,14 @@ impl Action {
             Self::FileDelete(a) => format!("delete {}", a.path.display()),
             Self::Command(a) => format!("run {}", one_line(&a.argv)),
             Self::Network(a) => format!("fetch {}", a.url),
+            Self::Connect(a) => match (&a.method, &a.path) {
+                (Some(method), Some(path)) => format!("{method} {path} at {}", a.destination),
+                _ => format!("connect to {}", a.destination),
+            },
+            Self::Commit(a) => match a.changes.as_slice() {
+                [one] => format!("keep the change of {}", one.path),
+                all => format!("keep the changes of {} files", all.len()),
+            },
             Self::Outside(a) => format!("use {:?}", a.path),
             Self::ModelCall(a) => match &a.reach {
                 Reach::Embedded => format!("ask {} on this machine", a.model),

@@ -11,8 +11,8 @@ mod target;
 mod verdict;
 
 pub use actions::{
-    Action, Command, Destination, Effect, FileDelete, FileList, FileRead, FileSearch, FileWrite, ModelCall,
-    Network, Outside, Reach,
+    Action, Command, Commit, Connect, Destination, Effect, FileDelete, FileList, FileRead, FileSearch,
+    FileWrite, ModelCall, Network, Outside, Reach, StagedChange, StagedKind, Via,
 };
 pub use digest::Digest;
 pub use label::{Confidentiality, Integrity, Label, Labelled};

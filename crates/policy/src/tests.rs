@@ -28,7 +28,7 @@ fn levels() {
     let change = write(&root, "a.txt");
     let delete = FileDelete { path: file() }.action();
     let run =
-        Command { argv: vec!["ls".into()], directory: here, profile: "workspace".into(), timeout: None }
+        Command { argv: vec!["ls".into()], directory: here, profile: "workspace".into(), sockets: vec![], timeout: None }
             .action();
     let fetch = Network {
         destination: Destination { host: "example.org".into(), port: 443 },
@@ -52,6 +52,7 @@ fn levels() {
         argv: vec!["pip".into()],
         directory: here,
         profile: DOWNLOAD_PROFILE.into(),
+        sockets: Vec::new(),
         timeout: None,
     }
     .action();

@@ -37,6 +37,7 @@ impl Toolbox<'_> {
             argv: vec!["/bin/sh".into(), "-c".into(), args.command.clone()],
             directory: self.target(".")?,
             profile: "workspace".into(),
+            sockets: Vec::new(),
             timeout: Some(limit),
         };
         let what = effect.action().summary();

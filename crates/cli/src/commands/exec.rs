@@ -24,6 +24,7 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
         argv: args.command,
         directory: root.resolve(".").map_err(Failure::usage)?,
         profile: args.profile,
+        sockets: Vec::new(),
         timeout: args.timeout.map(Duration::from_secs),
     };
     let running = gate.perform(effect, async |command| sandbox::run(command, Io::Inherited).await);
