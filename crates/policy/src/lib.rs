@@ -7,7 +7,7 @@ mod protected;
 
 use action::{Action, Actor, Autonomy, Decision, Reach, Verdict};
 
-pub use protected::{host_trusted, is_secret};
+pub use protected::{guarded, host_trusted, is_secret, leads_to_guarded, packaged};
 
 /// Name of the agent when a person typed the action themselves (`varvel exec`, `varvel model pull`).
 pub const BY_HAND: &str = "person";

@@ -112,6 +112,58 @@ pub fn host_trusted(path: &Path) -> bool {
             .any(|prefix| parts.windows(prefix.len()).any(|window| window.iter().eq(prefix.iter())))
 }
 
+/// Names that stay guarded where packages of others are unpacked. The rest is harmless there: it means something only
+/// to somebody who opens that directory as a project.
+const GUARDED_IN_PACKAGES: &[&str] = &[".envrc", ".direnv"];
+/// Directories that hold unpacked packages.
+const PACKAGES: &[&str] = &["node_modules", "site-packages", "dist-packages"];
+/// Files of a `.git` directory that name programs, or other places to read settings from.
+const GIT_SETTINGS: &[&str] =
+    &["config", "config.lock", "config.worktree", "config.worktree.lock", "commondir", "gitdir"];
+/// Directories of a `.git` directory in which any name is possible and harmless: branches may be called `config`.
+const GIT_NAMES: &[&str] = &["refs", "logs", "objects"];
+
+/// Whether a confined command may not create, change, rename or remove `path` (relative to the workspace), because the
+/// host later runs or trusts it. As [`host_trusted`], but git may do its work: of a `.git` directory only itself, its
+/// hooks and its settings are guarded.
+#[must_use]
+pub fn guarded(path: &Path) -> bool {
+    let parts = lower_parts(path);
+    if let Some(at) = parts.iter().position(|part| part == ".git") {
+        let inside = &parts[at + 1..];
+        let Some(name) = inside.last() else { return true };
+        return !inside.first().is_some_and(|first| GIT_NAMES.contains(&first.as_str()))
+            && (inside.iter().any(|part| part == "hooks")
+                || GIT_SETTINGS.contains(&name.as_str())
+                || (inside.len() == 2 && inside[0] == "info" && name.starts_with("attributes")));
+    }
+    if packaged(path) {
+        return parts.iter().any(|part| GUARDED_IN_PACKAGES.contains(&part.as_str()));
+    }
+    host_trusted(path)
+}
+
+/// Whether `path` lies where packages of others are unpacked. What is moved out of there is looked at no more, so a
+/// directory must not be.
+#[must_use]
+pub fn packaged(path: &Path) -> bool {
+    lower_parts(path).iter().any(|part| PACKAGES.contains(&part.as_str()))
+}
+
+/// Whether moving a directory to `path` could make what it holds [`guarded`]: the beginning of a rule with several
+/// components, or a place in a `.git`.
+#[must_use]
+pub fn leads_to_guarded(path: &Path) -> bool {
+    let parts = lower_parts(path);
+    if let Some(at) = parts.iter().position(|part| part == ".git") {
+        return !parts.get(at + 1).is_some_and(|first| GIT_NAMES.contains(&first.as_str()));
+    }
+    TRUSTED_PREFIXES
+        .iter()
+        .filter(|prefix| prefix.len() > 1)
+        .any(|prefix| parts.last().is_some_and(|name| name == prefix[0]))
+}
+
 fn lower_parts(path: &Path) -> Vec<String> {
     path.iter().map(|part: &OsStr| String::from_utf8_lossy(part.as_bytes()).to_lowercase()).collect()
 }

@@ -29,10 +29,20 @@ pub enum SandboxError {
         not_found: bool,
     },
     /// No profile has this name.
-    #[error("there is no sandbox profile {name:?}; there are: {}", crate::PROFILES.join(", "))]
+    #[error("there is no sandbox profile {name:?}; there are: {known}")]
     NoSuchProfile {
         /// As it was asked for.
         name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A profile is not usable.
+    #[error("the sandbox profile {name:?} is not usable: {why}")]
+    Profile {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// This directory cannot be given to a confined command.
     #[error("{} cannot be a workspace: {why}", .path.display())]

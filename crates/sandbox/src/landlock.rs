@@ -15,8 +15,14 @@ pub(crate) const REQUIRED: ABI = ABI::V2;
 /// absence opens nothing: mounts are read-only and pid and network namespaces are private.
 const WANTED: ABI = ABI::V6;
 
-/// Restricts this thread and all its children: read everything that is mounted, write beneath `writable` only.
-pub(crate) fn apply(writable: &[PathBuf]) -> Result<(), Failure> {
+/// Restricts this thread and all its children: read beneath `readable` only, write beneath `writable` only.
+///
+/// Called twice: for pid 1 inside, and more narrowly for the command, which then cannot write in the workspace but by
+/// way of the broker.
+pub(crate) fn apply(readable: &[PathBuf], writable: &[PathBuf]) -> Result<(), Failure> {
+    if crate::cut::is("landlock") {
+        return Ok(());
+    }
     let failed = Failure::at::<landlock::RulesetError>;
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -34,8 +40,12 @@ pub(crate) fn apply(writable: &[PathBuf]) -> Result<(), Failure> {
     let rule = |path: &PathBuf, access: BitFlags<AccessFs>| -> Result<_, Failure> {
         Ok(PathBeneath::new(open(path)?, access).set_compatibility(CompatLevel::BestEffort))
     };
-    let mut ruleset =
-        ruleset.add_rule(rule(&"/".into(), AccessFs::from_read(WANTED))?).map_err(failed("Landlock"))?;
+    let mut ruleset = ruleset;
+    for path in readable {
+        let access = AccessFs::from_read(WANTED);
+        let access = if path.is_dir() { access } else { access & AccessFs::from_file(WANTED) };
+        ruleset = ruleset.add_rule(rule(path, access)?).map_err(failed("Landlock"))?;
+    }
     for path in writable {
         let access = if path.is_dir() { AccessFs::from_all(WANTED) } else { AccessFs::from_file(WANTED) };
         ruleset = ruleset.add_rule(rule(path, access)?).map_err(failed("Landlock"))?;

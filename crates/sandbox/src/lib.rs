@@ -7,23 +7,35 @@
 //!
 //! Architecture Invariant: no other crate contains `unsafe` or starts a process.
 
+mod broker;
 mod capture;
+mod cgroup;
+mod cut;
 mod error;
+mod hide;
+mod init;
 mod landlock;
 mod launcher;
+mod limits;
+mod network;
 mod plan;
 mod probe;
 mod profile;
 mod root;
 mod run;
 mod seccomp;
+mod syscalls;
 mod worker;
 
 pub use capture::{Captured, Tap};
+pub use cgroup::{Controllers, probe as probe_cgroups};
+#[cfg(feature = "cut")]
+pub use cut::NAMES as CUTS;
 pub use error::SandboxError;
 pub use launcher::{LAUNCHER_ARG, launcher_main};
-pub use plan::check_workspace;
+pub use network::{Doors, Listeners};
+pub use plan::{StageDirs, check_workspace};
 pub use probe::{Check, probe};
-pub use profile::{PROFILES, Profile};
-pub use run::{CommandOutput, Exit, Io, run};
+pub use profile::{Isolation, NetworkAccess, Profile, Profiles, ResourceLimits, Syscalls, WorkspaceAccess};
+pub use run::{CommandOutput, Exit, Io, Running, Setup, run, start};
 pub use worker::{Pipes, Worker, spawn_worker};

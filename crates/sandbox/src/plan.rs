@@ -1,6 +1,5 @@
 //! The plan: everything the launcher needs, worked out beforehand, passed as JSON through a pipe.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,8 @@ use action::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::SandboxError;
-use crate::profile::{Profile, WorkspaceAccess};
+use crate::network::{self, Doors};
+use crate::profile::{Isolation, NetworkAccess, Profile, ResourceLimits, Syscalls, WorkspaceAccess};
 
 /// A path in the plan. Bytes, because file names need not be UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,16 +35,20 @@ pub(crate) struct Mount {
     pub(crate) kind: MountKind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MountKind {
     /// The same file or directory, read-only.
     ReadOnly,
     /// The workspace, from the descriptor that was decided on.
     Workspace { writable: bool },
+    /// The workspace, with writes landing elsewhere.
+    Staged { upper: RawPath, work: RawPath },
+    /// A directory of ours, writable.
+    Cache { from: RawPath },
+    /// A unix socket of the machine.
+    Socket,
     /// An empty private directory.
     Scratch,
-    /// Inside the workspace: the same, but it cannot be moved away and put up anew.
-    Pinned,
     /// Inside the workspace: the same, but read-only.
     Protected,
     /// Inside the workspace: hidden, unreadable.
@@ -54,6 +58,7 @@ pub(crate) enum MountKind {
 /// What the launcher is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
+    pub(crate) isolation: Isolation,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) directory: RawPath,
@@ -62,38 +67,69 @@ pub(crate) struct Plan {
     pub(crate) home: RawPath,
     /// A session of its own, without the terminal.
     pub(crate) detach: bool,
+    /// Where the command may change names only through the broker. `None`: nowhere, or no such place is writable.
+    pub(crate) brokered: Option<RawPath>,
+    /// Whether the broker lets a new `.git` be made.
+    pub(crate) repositories: bool,
     pub(crate) unix_sockets: bool,
-    /// Shares the machine's network.
-    pub(crate) network: bool,
-    pub(crate) memory_mb: u64,
-    pub(crate) processes: u64,
-    pub(crate) open_files: u64,
-    pub(crate) file_mb: u64,
-    pub(crate) scratch_mb: u64,
+    pub(crate) syscalls: Syscalls,
+    pub(crate) network: NetworkAccess,
+    pub(crate) doors: Option<Doors>,
+    /// Directories of control groups that it joins, by controller.
+    pub(crate) cgroups: Vec<RawPath>,
+    pub(crate) limits: ResourceLimits,
 }
 
 /// Largest plan that the launcher accepts, in bytes.
-pub(crate) const MAX_PLAN: u64 = 4 * 1024 * 1024;
+pub(crate) const MAX_PLAN: u64 = 16 * 1024 * 1024;
+
+/// Read-only mounts inside the workspace, where these exist. A second wall behind the broker, and the only one against
+/// a change of mode or owner, which has no name to be refused.
+const PROTECTED: [&str; 12] = [
+    ".git/hooks",
+    ".git/config",
+    ".git/info/attributes",
+    ".githooks",
+    ".husky",
+    ".envrc",
+    ".vscode",
+    ".idea",
+    ".devcontainer",
+    ".mcp.json",
+    ".claude",
+    ".cursor",
+];
+
+/// What goes into a plan beside the profile.
+pub(crate) struct Wanted<'a> {
+    pub(crate) workspace: Option<&'a Root>,
+    pub(crate) argv: Vec<String>,
+    pub(crate) directory: &'a Path,
+    /// Further paths, read-only.
+    pub(crate) visible: &'a [PathBuf],
+    /// Paths in the workspace, relative to it.
+    pub(crate) hidden: &'a [PathBuf],
+    pub(crate) stage: Option<&'a StageDirs>,
+    /// Where writable caches are kept: path beneath the home, directory of ours.
+    pub(crate) caches: &'a [(String, PathBuf)],
+    pub(crate) doors: Option<Doors>,
+}
+
+/// Where staged writes land: `upperdir` and `workdir` of an overlay, empty directories of one file system.
+#[derive(Debug, Clone)]
+pub struct StageDirs {
+    /// What was written.
+    pub upper: PathBuf,
+    /// The kernel's own.
+    pub work: PathBuf,
+}
 
 impl Plan {
-    /// The plan for `argv` under `profile`.
-    ///
-    /// `read_only` are further paths for a helper process; `hidden` are paths in the workspace, relative to it.
-    pub(crate) fn new(
-        profile: &Profile,
-        workspace: Option<&Root>,
-        argv: Vec<String>,
-        directory: &Path,
-        read_only: &[PathBuf],
-        hidden: &[PathBuf],
-    ) -> Result<Self, SandboxError> {
+    pub(crate) fn new(profile: &Profile, wanted: Wanted<'_>) -> Result<Self, SandboxError> {
         let home = home();
         let mut mounts = Vec::new();
         let mut add = |path: &Path, kind| mounts.push(Mount { path: path.into(), kind });
-        for path in &profile.system {
-            add(Path::new(path), MountKind::ReadOnly);
-        }
-        for path in read_only {
+        for path in profile.system.iter().map(Path::new).chain(wanted.visible.iter().map(PathBuf::as_path)) {
             add(path, MountKind::ReadOnly);
         }
         for path in ["/tmp", "/dev/shm"] {
@@ -102,48 +138,71 @@ impl Plan {
         if profile.workspace != WorkspaceAccess::None {
             add(&home, MountKind::Scratch);
         }
-        for path in &profile.home {
+        let cached = |path: &String| profile.cache.contains(path);
+        for path in profile.home.iter().filter(|path| !cached(path)) {
             add(&home.join(path), MountKind::ReadOnly);
         }
-        if let Some(root) = workspace.filter(|_| profile.workspace != WorkspaceAccess::None) {
+        for (path, from) in wanted.caches {
+            add(&home.join(path), MountKind::Cache { from: from.as_path().into() });
+        }
+        let sockets = sockets(profile);
+        for path in &sockets {
+            add(path, MountKind::Socket);
+        }
+        let mut brokered = None;
+        if let Some(root) = wanted.workspace.filter(|_| profile.workspace != WorkspaceAccess::None) {
             suitable(root.path(), &home)?;
             let writable = profile.workspace == WorkspaceAccess::ReadWrite;
-            add(root.path(), MountKind::Workspace { writable });
-            for path in &profile.protect {
-                for parent in Path::new(path).ancestors().skip(1).filter(|parent| *parent != Path::new("")) {
-                    add(&root.path().join(parent), MountKind::Pinned);
+            match wanted.stage.filter(|_| writable) {
+                Some(stage) => {
+                    let (upper, work) = (stage.upper.as_path().into(), stage.work.as_path().into());
+                    add(root.path(), MountKind::Staged { upper, work });
                 }
-                add(&root.path().join(path), MountKind::Protected);
+                None => {
+                    add(root.path(), MountKind::Workspace { writable });
+                    brokered = writable.then(|| root.path().into());
+                    for path in PROTECTED {
+                        add(&root.path().join(path), MountKind::Protected);
+                    }
+                }
             }
-            for path in hidden {
+            for path in wanted.hidden {
                 add(&root.path().join(path), MountKind::Hidden);
             }
         }
         // Parents before children, so that nothing is covered by what contains it. The sort is stable.
         mounts.sort_by_key(|mount| mount.path.get().components().count());
-        let mut pinned = HashSet::new();
-        mounts.retain(|mount| mount.kind != MountKind::Pinned || pinned.insert(mount.path.clone()));
-        let limits = profile.limits;
+        let mut environment = environment(profile, &home);
+        if profile.network == NetworkAccess::Proxy {
+            let doors = wanted.doors.as_ref().ok_or_else(|| SandboxError::Setup {
+                what: "the network".into(),
+                why: "this profile needs the proxy, and none was started".into(),
+            })?;
+            environment.extend(network::environment(doors));
+        }
         Ok(Self {
+            isolation: profile.isolation,
             mounts,
-            environment: environment(profile, &home),
-            directory: directory.into(),
-            argv,
+            environment,
+            directory: wanted.directory.into(),
+            argv: wanted.argv,
             user: std::env::var("USER").ok().filter(|name| plain(name)).unwrap_or_else(|| "agent".into()),
             home: home.as_path().into(),
             detach: true,
-            unix_sockets: profile.unix_sockets,
+            brokered,
+            repositories: profile.repositories,
+            unix_sockets: !sockets.is_empty(),
+            syscalls: profile.syscalls,
             network: profile.network,
-            memory_mb: limits.memory_mb,
-            processes: limits.processes,
-            open_files: limits.open_files,
-            file_mb: limits.file_mb,
-            scratch_mb: limits.scratch_mb,
+            doors: wanted.doors.filter(|_| profile.network == NetworkAccess::Proxy),
+            cgroups: Vec::new(),
+            limits: profile.limits,
         })
     }
 }
 
-fn home() -> PathBuf {
+/// The home directory, canonical; one that is not there when there is none.
+pub(crate) fn home() -> PathBuf {
     std::env::var_os("HOME")
         .map(PathBuf::from)
         .and_then(|home| home.canonicalize().ok())
@@ -151,13 +210,35 @@ fn home() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("/home/agent"))
 }
 
+/// The sockets of a profile that there are: absolute paths.
+pub(crate) fn sockets(profile: &Profile) -> Vec<PathBuf> {
+    let value = |written: &String| match written.strip_prefix('$') {
+        Some(name) => std::env::var_os(name).map(PathBuf::from),
+        None => Some(PathBuf::from(written)),
+    };
+    let is_socket = |path: &PathBuf| {
+        use std::os::unix::fs::FileTypeExt;
+        path.is_absolute() && std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+    };
+    profile.sockets.iter().filter_map(value).filter(is_socket).collect()
+}
+
 fn environment(profile: &Profile, home: &Path) -> Vec<(String, String)> {
     if profile.environment.is_empty() {
         return Vec::new();
     }
-    let passed =
-        profile.environment.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
+    // Names of sockets are passed on with the sockets.
+    let names = profile.sockets.iter().filter_map(|socket| socket.strip_prefix('$'));
+    let passed = profile
+        .environment
+        .iter()
+        .map(String::as_str)
+        .chain(names)
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let mut all: Vec<_> = passed.collect();
+    if crate::cut::is("environment") {
+        all = std::env::vars().collect();
+    }
     if !all.iter().any(|(name, _)| name == "PATH") {
         all.push(("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into()));
     }

@@ -10,7 +10,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::launcher::Failure;
+use crate::network;
 use crate::plan::{Mount, MountKind, Plan};
+use crate::profile::{Isolation, NetworkAccess};
 
 /// Where the new root is put together. It always exists, and is not seen by the command.
 const STAGE: &str = "/tmp";
@@ -21,7 +23,13 @@ const EMPTY_DIRECTORY: &str = "/.hidden-directory";
 /// Paths that can be written inside.
 pub(crate) fn writable(plan: &Plan) -> Vec<PathBuf> {
     let mounted = plan.mounts.iter().filter_map(|mount| {
-        let writable = matches!(mount.kind, MountKind::Scratch | MountKind::Workspace { writable: true });
+        let writable = matches!(
+            mount.kind,
+            MountKind::Scratch
+                | MountKind::Workspace { writable: true }
+                | MountKind::Staged { .. }
+                | MountKind::Cache { .. }
+        );
         writable.then(|| mount.path.get())
     });
     mounted.chain(DEVICES.iter().map(PathBuf::from)).collect()
@@ -76,10 +84,19 @@ pub(crate) fn build(
         std::os::unix::fs::symlink(target, inside(link)).map_err(Failure::at("building /dev"))?;
     }
     names(plan, user, group).map_err(Failure::at("building /etc"))?;
+    certificates(plan).map_err(Failure::at("building the certificates"))?;
     let proc = inside("/proc");
     fs::create_dir_all(&proc).map_err(Failure::at("building the root"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), &proc, Some("proc"), flags, None::<&str>).map_err(Failure::at("mounting /proc"))?;
+    if crate::cut::is("pid-namespace") {
+        mount(Some("/proc"), &proc, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+    } else {
+        mount(Some("proc"), &proc, Some("proc"), flags, None::<&str>)
+    }
+    .map_err(Failure::at("mounting /proc"))?;
+    if crate::cut::is("root") {
+        return Ok(());
+    }
 
     std::env::set_current_dir(STAGE).map_err(Failure::at("entering the root"))?;
     nix::unistd::pivot_root(".", ".").map_err(Failure::at("changing the root"))?;
@@ -95,10 +112,21 @@ fn take<'a>(wanted: &'a Mount, workspace: BorrowedFd<'_>) -> Result<Option<Sourc
     let path = wanted.path.get();
     let failed =
         |error: io::Error| Failure { what: format!("mounting {}", path.display()), why: error.to_string() };
-    let (tree, directory) = match wanted.kind {
+    let (tree, directory) = match &wanted.kind {
         MountKind::Scratch => (None, true),
         // Found again inside the workspace when it is in place.
-        MountKind::Pinned | MountKind::Protected | MountKind::Hidden => (None, false),
+        MountKind::Protected | MountKind::Hidden => (None, false),
+        MountKind::Staged { upper, work } => {
+            let here = same_directory(&path, workspace).map_err(failed)?;
+            let tree = overlay(&here, &upper.get(), &work.get()).map_err(failed)?;
+            (Some(tree), true)
+        }
+        MountKind::Cache { from } => {
+            let tree = clone_tree(CWD, &from.get(), OpenTreeFlags::empty()).map_err(failed)?;
+            restrict(&tree, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, false).map_err(failed)?;
+            (Some(tree), true)
+        }
+        MountKind::Socket => (Some(clone_tree(CWD, &path, OpenTreeFlags::empty()).map_err(failed)?), false),
         MountKind::Workspace { writable } => {
             let here = same_directory(&path, workspace).map_err(failed)?;
             let tree = clone_tree(
@@ -107,7 +135,7 @@ fn take<'a>(wanted: &'a Mount, workspace: BorrowedFd<'_>) -> Result<Option<Sourc
                 OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE,
             )
             .map_err(failed)?;
-            let read_only = if writable { 0 } else { libc::MOUNT_ATTR_RDONLY };
+            let read_only = if *writable { 0 } else { libc::MOUNT_ATTR_RDONLY };
             restrict(&tree, read_only | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, true)
                 .map_err(failed)?;
             (Some(tree), true)
@@ -152,13 +180,13 @@ fn place(plan: &Plan, source: Source<'_>) -> Result<(), Failure> {
     let path = source.mount.path.get();
     let target = inside(&path);
     let failed = || Failure::at::<io::Error>(format!("mounting {}", path.display()));
-    match (source.mount.kind, source.tree) {
+    match (&source.mount.kind, source.tree) {
         (MountKind::Scratch, _) => {
             fs::create_dir_all(&target).map_err(failed())?;
             let mode = if path.starts_with("/tmp") || path.starts_with("/dev") { "1777" } else { "0700" };
-            scratch(&target, &format!("mode={mode},size={}m", plan.scratch_mb))
+            scratch(&target, &format!("mode={mode},size={}m", plan.limits.scratch_mb))
         }
-        (MountKind::Pinned | MountKind::Protected | MountKind::Hidden, _) => cover(plan, source.mount),
+        (MountKind::Protected | MountKind::Hidden, _) => cover(plan, source.mount),
         (_, Some(tree)) => {
             if source.directory {
                 fs::create_dir_all(&target).map_err(failed())?;
@@ -174,12 +202,15 @@ fn place(plan: &Plan, source: Source<'_>) -> Result<(), Failure> {
     }
 }
 
-/// Pins something inside the workspace, makes it read-only, or hides it. Absent things are left absent.
+/// Makes something inside the workspace read-only, or hides it. Absent things are left absent.
 fn cover(plan: &Plan, wanted: &Mount) -> Result<(), Failure> {
     let path = wanted.path.get();
     let failed =
         |error: io::Error| Failure { what: format!("covering {}", path.display()), why: error.to_string() };
-    let workspace = plan.mounts.iter().find(|m| matches!(m.kind, MountKind::Workspace { .. }));
+    let workspace = plan
+        .mounts
+        .iter()
+        .find(|mount| matches!(mount.kind, MountKind::Workspace { .. } | MountKind::Staged { .. }));
     let Some(workspace) = workspace.map(|mount| mount.path.get()) else { return Ok(()) };
     let Ok(relative) = path.strip_prefix(&workspace) else { return Ok(()) };
     let root = rustix::fs::open(inside(&workspace), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -202,9 +233,7 @@ fn cover(plan: &Plan, wanted: &Mount) -> Result<(), Failure> {
         _ => clone_tree(&found, Path::new(""), OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE),
     }
     .map_err(failed)?;
-    if wanted.kind != MountKind::Pinned {
-        restrict(&tree, libc::MOUNT_ATTR_RDONLY, true).map_err(failed)?;
-    }
+    restrict(&tree, libc::MOUNT_ATTR_RDONLY, true).map_err(failed)?;
     let target = format!("/proc/self/fd/{}", found.as_raw_fd());
     move_mount(
         tree.as_fd(),
@@ -229,10 +258,50 @@ fn names(plan: &Plan, user: u32, group: u32) -> io::Result<()> {
         ),
     )?;
     fs::write(inside("/etc/group"), format!("root:x:0:\n{name}:x:{group}:\nnogroup:x:65534:\n"))?;
-    if plan.network {
-        return Ok(());
+    let resolver = match plan.network {
+        NetworkAccess::Host => return Ok(()),
+        NetworkAccess::None => "# no network in the sandbox\n",
+        NetworkAccess::Proxy => "# the proxy answers\nnameserver 127.0.0.1\noptions timeout:5 attempts:1\n",
+    };
+    fs::write(inside("/etc/resolv.conf"), resolver)
+}
+
+/// The system's certificates and the session's own authority, in one file, where there is such an authority.
+fn certificates(plan: &Plan) -> io::Result<()> {
+    let Some(own) = plan.doors.as_ref().and_then(|doors| doors.ca_pem.as_ref()) else { return Ok(()) };
+    let mut all = network::BUNDLES
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok())
+        .unwrap_or_default();
+    all.push('\n');
+    all.push_str(own);
+    let path = inside(network::CERTIFICATES);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
     }
-    fs::write(inside("/etc/resolv.conf"), "# no network in the sandbox\n")
+    fs::write(path, all)
+}
+
+/// An overlay over the workspace, not yet placed: fsopen(2), overlayfs with `userxattr`, as a user namespace may.
+fn overlay(below: &OwnedFd, upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+        fsmount, fsopen,
+    };
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let config = || -> rustix::io::Result<()> {
+        fsconfig_set_flag(&context, "userxattr")?;
+        // By descriptor: a path could hold the option's separators, or have been replaced.
+        fsconfig_set_string(&context, "lowerdir", format!("/proc/self/fd/{}", below.as_raw_fd()))?;
+        fsconfig_set_string(&context, "upperdir", upper)?;
+        fsconfig_set_string(&context, "workdir", work)?;
+        fsconfig_create(&context)
+    };
+    config().map_err(|errno| {
+        io::Error::other(format!("{errno} (overlayfs in a user namespace; needs Linux 5.11 or later)"))
+    })?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// Where `path` of the inside is while the root is being built.
@@ -287,4 +356,17 @@ fn restrict(tree: &OwnedFd, attributes: u64, recursive: bool) -> io::Result<()> 
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Paths that can be read inside.
+pub(crate) fn readable(plan: &Plan) -> Vec<PathBuf> {
+    match plan.isolation {
+        // Everything that was mounted.
+        Isolation::Namespaces => vec!["/".into()],
+        Isolation::Landlock => {
+            let absent = |kind: &MountKind| matches!(kind, MountKind::Hidden);
+            let paths = plan.mounts.iter().filter(|mount| !absent(&mount.kind)).map(|mount| mount.path.get());
+            paths.chain(DEVICES.iter().map(PathBuf::from)).filter(|path| path.exists()).collect()
+        }
+    }
 }

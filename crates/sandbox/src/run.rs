@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -15,16 +16,19 @@ use tokio::process::Child;
 
 use crate::SandboxError;
 use crate::capture::{Captured, Tap};
+use crate::cgroup::{Controllers, Groups};
+use crate::hide::hidden;
+use crate::init::receive_fds;
 use crate::launcher::{LAUNCHER_ARG, Message, PLAN_FD, STATUS_FD, WORKSPACE_FD};
-use crate::plan::Plan;
-use crate::profile::Profile;
+use crate::network::{Doors, Listeners};
+use crate::plan::{Mount, MountKind, Plan, StageDirs, Wanted};
+use crate::profile::{Isolation, Profile, Profiles};
 
 /// How long a stopped command may take to disappear before the launcher is killed outright.
 const GRACE: Duration = Duration::from_secs(2);
-/// Entries looked at when searching the workspace for files of secrets.
-const SECRET_SCAN: usize = 4096;
 
 /// Where a command's input and output go.
+#[derive(Default)]
 pub enum Io<'a> {
     /// No input; output is captured, at most about `limit` bytes of it, and shown to `tap` as it comes.
     Captured {
@@ -34,6 +38,7 @@ pub enum Io<'a> {
         tap: Option<Tap<'a>>,
     },
     /// Ours: for a command that a person typed.
+    #[default]
     Inherited,
 }
 
@@ -55,6 +60,8 @@ pub struct CommandOutput {
     pub exit: Exit,
     /// What it printed; empty for [`Io::Inherited`].
     pub output: Captured,
+    /// Names that it was not allowed to create or change, because the host runs or trusts them later; at most 100.
+    pub refused: Vec<String>,
     /// How long it took.
     pub duration: Duration,
 }
@@ -82,6 +89,11 @@ impl Report for CommandOutput {
             .with("exit", self.code())
             .with("output_bytes", self.output.total())
             .with("ms", u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX));
+        let outcome = if self.refused.is_empty() {
+            outcome
+        } else {
+            outcome.with("refused", self.refused.clone()).with("refused_by", "builtin.host-trusted-file")
+        };
         match &self.exit {
             Exit::Code(_) => outcome,
             Exit::TimedOut(limit) => {
@@ -92,6 +104,38 @@ impl Report for CommandOutput {
     }
 }
 
+/// What a command is run with, beside itself.
+#[derive(Default)]
+pub struct Setup<'a> {
+    /// Where its input and output go.
+    pub io: Io<'a>,
+    /// The profiles that its name is looked up in.
+    pub profiles: Profiles,
+    /// The proxy's doors; needed when the profile's network is `proxy`.
+    pub doors: Option<Doors>,
+    /// Where its writes land instead of in the workspace.
+    pub stage: Option<StageDirs>,
+    /// Further files that it sees, read-only.
+    pub visible: Vec<PathBuf>,
+    /// Where the caches of profiles are kept; without it there are none.
+    pub cache: Option<PathBuf>,
+    /// Control groups that were seen to work.
+    pub controllers: Controllers,
+}
+
+/// A command that has been started.
+///
+/// If it is dropped, the command and everything it started are killed.
+pub struct Running<'a> {
+    launched: Launched,
+    listeners: Option<Listeners>,
+    output: Option<(io::PipeReader, usize, Option<Tap<'a>>)>,
+    timeout: Option<Duration>,
+    started: Instant,
+    _groups: Groups,
+    _scratch: Option<Scratch>,
+}
+
 /// Runs an authorised command in the sandbox.
 ///
 /// If the returned future is dropped, the command and everything it started are killed.
@@ -99,18 +143,46 @@ impl Report for CommandOutput {
 /// # Errors
 /// If the sandbox could not be built or the program not started: then nothing ran.
 pub async fn run(authorized: Authorized<Command>, io: Io<'_>) -> Result<CommandOutput, SandboxError> {
+    start(authorized, Setup { io, ..Setup::default() })?.finish().await
+}
+
+/// Starts an authorised command in the sandbox.
+///
+/// # Errors
+/// If the sandbox could not be built: then nothing runs.
+pub fn start<'a>(authorized: Authorized<Command>, setup: Setup<'a>) -> Result<Running<'a>, SandboxError> {
     let command = authorized.into_action();
-    let profile = Profile::named(&command.profile)?;
+    let profile = setup.profiles.named(&command.profile)?;
     let root = command.directory.root();
-    let hidden = secrets(root.path());
-    let mut plan =
-        Plan::new(&profile, Some(root), command.argv, &command.directory.absolute(), &[], &hidden)?;
+    let hidden = hidden(root.path());
+    let caches = caches(&profile, root, setup.cache.as_deref())?;
+    let directory = command.directory.absolute();
+    let wanted = Wanted {
+        workspace: Some(root),
+        argv: command.argv,
+        directory: &directory,
+        visible: &setup.visible,
+        hidden: &hidden,
+        stage: setup.stage.as_ref(),
+        caches: &caches,
+        doors: setup.doors,
+    };
+    let mut plan = Plan::new(&profile, wanted)?;
+    let scratch = match profile.isolation {
+        Isolation::Namespaces => None,
+        Isolation::Landlock => Some(Scratch::fit(&mut plan, &hidden)?),
+    };
+    let groups = Groups::create(&setup.controllers, &plan.limits).map_err(|error| SandboxError::Setup {
+        what: "making a control group".into(),
+        why: format!("{error}; run `varvel doctor --prove` again"),
+    })?;
+    plan.cgroups = groups.directories().iter().map(|directory| directory.as_path().into()).collect();
     let started = Instant::now();
-    let (stdin, stdout, stderr, reader) = match &io {
-        Io::Captured { .. } => {
+    let (stdin, stdout, stderr, output) = match setup.io {
+        Io::Captured { limit, tap } => {
             let (reader, writer) = io::pipe().map_err(SandboxError::Launcher)?;
             let copy = writer.try_clone().map_err(SandboxError::Launcher)?;
-            (Stdio::null(), Stdio::from(writer), Stdio::from(copy), Some(reader))
+            (Stdio::null(), Stdio::from(writer), Stdio::from(copy), Some((reader, limit, tap)))
         }
         Io::Inherited => {
             plan.detach = false;
@@ -118,32 +190,130 @@ pub async fn run(authorized: Authorized<Command>, io: Io<'_>) -> Result<CommandO
         }
     };
     let mut launched = launch(&plan, Some(root.handle()), [stdin, stdout, stderr])?;
-    let (limit, tap) = match io {
-        Io::Captured { limit, tap } => (limit, tap),
-        Io::Inherited => (0, None),
+    let listeners = match &plan.doors {
+        None => None,
+        Some(doors) => launched.doors(doors.ports.len() + 2)?,
     };
-    let mut output = Captured::new(limit);
-    let ended = {
-        let both = async {
-            let (read, code) = tokio::join!(drain(reader, &mut output, tap), launched.child.wait());
-            read.and(code)
+    let timeout = command.timeout;
+    Ok(Running { launched, listeners, output, timeout, started, _groups: groups, _scratch: scratch })
+}
+
+impl Running<'_> {
+    /// The doors to the proxy, once.
+    pub fn listeners(&mut self) -> Option<Listeners> {
+        self.listeners.take()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If the sandbox could not be built or the program not started: then nothing ran.
+    pub async fn finish(mut self) -> Result<CommandOutput, SandboxError> {
+        let (reader, limit, tap) = match self.output.take() {
+            Some((reader, limit, tap)) => (Some(reader), limit, tap),
+            None => (None, 0, None),
         };
-        match command.timeout {
-            Some(limit) => tokio::time::timeout(limit, both).await.map_err(|_| limit),
-            None => Ok(both.await),
+        let mut output = Captured::new(limit);
+        let ended = {
+            let both = async {
+                let (read, code) = tokio::join!(drain(reader, &mut output, tap), self.launched.child.wait());
+                read.and(code)
+            };
+            match self.timeout {
+                Some(limit) => tokio::time::timeout(limit, both).await.map_err(|_| limit),
+                None => Ok(both.await),
+            }
+        };
+        let (exit, refused) = match ended {
+            Err(limit) => {
+                self.launched.stop().await;
+                (Exit::TimedOut(limit), self.launched.refused())
+            }
+            Ok(status) => self.launched.explain(status.map_err(SandboxError::Launcher)?)?,
+        };
+        Ok(CommandOutput { exit, output, refused, duration: self.started.elapsed() })
+    }
+}
+
+/// The private directories of a profile's caches, made when they are not there: path beneath the home, directory.
+fn caches(
+    profile: &Profile,
+    root: &action::Root,
+    state: Option<&Path>,
+) -> Result<Vec<(String, PathBuf)>, SandboxError> {
+    let Some(state) = state else { return Ok(Vec::new()) };
+    // Each workspace its own: what one project's packages do to them does not reach the next.
+    let digest = action::Digest::of(root.path().as_os_str().as_encoded_bytes()).to_string();
+    let place = state.join(&profile.name).join(digest.get(..16).unwrap_or(&digest));
+    let mut all = Vec::new();
+    for path in &profile.cache {
+        let directory = place.join(path);
+        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+            .create(&directory)
+            .map_err(|error| SandboxError::Setup {
+                what: format!("making the cache {}", directory.display()),
+                why: error.to_string(),
+            })?;
+        all.push((path.clone(), directory));
+    }
+    Ok(all)
+}
+
+/// A private directory for temporary files, where no file system of its own can be mounted.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes a plan without mounts of one with them: scratch places become one private directory, and what would be
+    /// hidden is a reason to refuse.
+    fn fit(plan: &mut Plan, hidden: &[PathBuf]) -> Result<Self, SandboxError> {
+        if let Some(path) = hidden.first() {
+            return Err(SandboxError::Setup {
+                what: "hiding secrets".into(),
+                why: format!(
+                    "the profile `landlock` cannot hide {} from the command; move it out of the workspace, or use \
+                     another profile",
+                    action::printable(path)
+                ),
+            });
         }
-    };
-    let exit = match ended {
-        Err(limit) => {
-            launched.stop().await;
-            Exit::TimedOut(limit)
+        let name = format!("varvel-{}-{}", std::process::id(), plan.argv.len());
+        let failed = |error: io::Error| SandboxError::Setup {
+            what: "making a private directory".into(),
+            why: error.to_string(),
+        };
+        let mut place = None;
+        for attempt in 0..64 {
+            let path = std::env::temp_dir().join(format!("{name}-{attempt}"));
+            let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
+            match made {
+                Ok(()) => {
+                    place = Some(path);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
-        Ok(status) => {
-            let status = status.map_err(SandboxError::Launcher)?;
-            launched.explain(status)?
+        let path = place.ok_or_else(|| failed(io::Error::other("all names are taken")))?;
+        plan.mounts.retain(|mount| !matches!(mount.kind, MountKind::Scratch | MountKind::Protected));
+        plan.mounts.push(Mount {
+            path: path.as_path().into(),
+            kind: MountKind::Cache { from: path.as_path().into() },
+        });
+        for (name, value) in &mut plan.environment {
+            if name == "HOME" || name == "TMPDIR" {
+                *value = path.to_string_lossy().into_owned();
+            }
         }
-    };
-    Ok(CommandOutput { exit, output, duration: started.elapsed() })
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It does not follow links. What cannot be removed is the person's to remove.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 async fn drain(
@@ -171,7 +341,7 @@ pub(crate) struct Launched {
     pub(crate) child: Child,
     /// Closing it ends everything inside.
     lifeline: Option<io::PipeWriter>,
-    status: io::PipeReader,
+    status: UnixStream,
 }
 
 impl Launched {
@@ -184,18 +354,28 @@ impl Launched {
         }
     }
 
-    /// Turns the launcher's exit status and messages into how the command ended.
-    fn explain(&mut self, status: std::process::ExitStatus) -> Result<Exit, SandboxError> {
-        match self.messages().into_iter().next() {
-            Some(Message::Setup { what, why }) => return Err(SandboxError::Setup { what, why }),
-            Some(Message::Exec { program, why, not_found }) => {
-                return Err(SandboxError::Exec { program, why, not_found });
+    /// Waits for the sockets of the doors. `None` when the launcher ended before, which [`Launched::explain`] explains.
+    fn doors(&mut self, count: usize) -> Result<Option<Listeners>, SandboxError> {
+        let fds = receive_fds(&self.status, count).map_err(SandboxError::Launcher)?;
+        Ok(if fds.is_empty() { None } else { Listeners::from_fds(fds) })
+    }
+
+    /// Turns the launcher's exit status and messages into how the command ended, and what it was refused.
+    fn explain(&mut self, status: std::process::ExitStatus) -> Result<(Exit, Vec<String>), SandboxError> {
+        let (mut exit, mut refused) = (None, Vec::new());
+        for message in self.messages() {
+            match message {
+                Message::Setup { what, why } => return Err(SandboxError::Setup { what, why }),
+                Message::Exec { program, why, not_found } => {
+                    return Err(SandboxError::Exec { program, why, not_found });
+                }
+                Message::Exceeded { what } => exit = Some(Exit::Exceeded(what)),
+                Message::Refused { paths } => refused = paths,
+                Message::Doors => {}
             }
-            Some(Message::Exceeded { what }) => return Ok(Exit::Exceeded(what)),
-            None => {}
         }
-        match status.code() {
-            Some(code) => Ok(Exit::Code(code)),
+        match exit.or(status.code().map(Exit::Code)) {
+            Some(exit) => Ok((exit, refused)),
             None => Err(SandboxError::Setup {
                 what: "the launcher".into(),
                 why: format!("it ended with {status}"),
@@ -203,11 +383,17 @@ impl Launched {
         }
     }
 
+    /// What a command that was stopped had been refused.
+    fn refused(&mut self) -> Vec<String> {
+        let refused = |message| if let Message::Refused { paths } = message { Some(paths) } else { None };
+        self.messages().into_iter().find_map(refused).unwrap_or_default()
+    }
+
     /// What the launcher said. Every writer is gone when this is called, so it cannot block.
     pub(crate) fn messages(&mut self) -> Vec<Message> {
         let mut text = String::new();
         // A message that cannot be read leaves the exit status to speak.
-        let _ = (&mut self.status).take(65536).read_to_string(&mut text);
+        let _ = (&mut self.status).take(1 << 20).read_to_string(&mut text);
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
@@ -220,7 +406,7 @@ pub(crate) fn launch(
 ) -> Result<Launched, SandboxError> {
     let failed = SandboxError::Launcher;
     let (plan_reader, mut lifeline) = io::pipe().map_err(failed)?;
-    let (status, status_writer) = io::pipe().map_err(failed)?;
+    let (status, status_writer) = UnixStream::pair().map_err(failed)?;
     let workspace = match workspace {
         Some(handle) => handle.try_clone_to_owned().map_err(failed)?,
         None => OwnedFd::from(std::fs::File::open("/").map_err(failed)?),
@@ -243,6 +429,7 @@ pub(crate) fn launch(
         .arg(LAUNCHER_ARG)
         .env_clear()
         .env("PATH", path)
+        .envs(cut())
         .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr)
@@ -266,29 +453,7 @@ pub(crate) fn launch(
     Ok(Launched { child, lifeline: Some(lifeline), status })
 }
 
-/// Files of secrets in the workspace and its immediate subdirectories, relative to it.
-fn secrets(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut budget = SECRET_SCAN;
-    let mut look = |directory: &Path, into: &mut Vec<PathBuf>| {
-        for entry in std::fs::read_dir(root.join(directory)).into_iter().flatten().flatten() {
-            if budget == 0 {
-                return;
-            }
-            budget -= 1;
-            let path = directory.join(entry.file_name());
-            if policy::is_secret(&path) {
-                found.push(path);
-            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                into.push(path);
-            }
-        }
-    };
-    let mut directories = Vec::new();
-    look(Path::new(""), &mut directories);
-    let mut deeper = Vec::new();
-    for directory in directories.iter().filter(|directory| !directory.starts_with(".git")) {
-        look(directory, &mut deeper);
-    }
-    found
+/// Which wires are cut, for the launcher's process.
+fn cut() -> Option<(&'static str, std::ffi::OsString)> {
+    if cfg!(feature = "cut") { std::env::var_os("VARVEL_CUT").map(|cut| ("VARVEL_CUT", cut)) } else { None }
 }

@@ -12,6 +12,7 @@ use seccompiler::{
 };
 
 use crate::launcher::Failure;
+use crate::profile::Syscalls;
 
 /// Not permitted (EPERM), whatever the arguments.
 const DENIED: &[libc::c_long] = &[
@@ -81,11 +82,28 @@ fn unequal(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Ba
 }
 
 /// Installs the filters for this thread and its children.
-pub(crate) fn apply(unix_sockets: bool) -> Result<(), Failure> {
-    for program in programs(unix_sockets).map_err(Failure::at("compiling seccomp filters"))? {
+pub(crate) fn apply(unix_sockets: bool, syscalls: Syscalls) -> Result<(), Failure> {
+    if crate::cut::is("seccomp") {
+        return Ok(());
+    }
+    let compiling = || Failure::at("compiling seccomp filters");
+    let mut filters = Vec::from(programs(unix_sockets || crate::cut::is("unix-filter")).map_err(compiling())?);
+    if syscalls == Syscalls::AllowList {
+        filters.push(allow_list().map_err(compiling())?);
+    }
+    for program in filters {
         apply_filter(&program).map_err(Failure::at("seccomp"))?;
     }
     Ok(())
+}
+
+/// Nothing but what is listed; the rest does not exist, so that programs use what they used before it did.
+fn allow_list() -> Result<BpfProgram, seccompiler::BackendError> {
+    let listed = crate::syscalls::ALLOWED.iter().map(|call| (*call, vec![])).collect();
+    let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let filter =
+        SeccompFilter::new(listed, absent, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
+    filter.try_into()
 }
 
 fn programs(unix_sockets: bool) -> Result<[BpfProgram; 3], seccompiler::BackendError> {

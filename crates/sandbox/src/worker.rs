@@ -10,8 +10,8 @@ use gate::Authorized;
 use tokio::net::unix::pipe;
 
 use crate::SandboxError;
-use crate::plan::Plan;
-use crate::profile::Profile;
+use crate::plan::{Plan, Wanted};
+use crate::profile::{Profiles, WORKER};
 use crate::run::{Launched, launch};
 
 /// A running helper. Dropping it ends the process and everything it started.
@@ -47,12 +47,22 @@ pub fn spawn_worker(
     data: &[PathBuf],
 ) -> Result<(Worker, Pipes), SandboxError> {
     let failed = SandboxError::Launcher;
-    let profile = Profile::worker()?;
+    let profile = Profiles::default().named(WORKER)?;
     let mut argv = vec![program.to_string_lossy().into_owned()];
     argv.extend_from_slice(args);
     let mut visible = data.to_vec();
     visible.push(program.to_owned());
-    let plan = Plan::new(&profile, None, argv, Path::new("/"), &visible, &[])?;
+    let wanted = Wanted {
+        workspace: None,
+        argv,
+        directory: Path::new("/"),
+        visible: &visible,
+        hidden: &[],
+        stage: None,
+        caches: &[],
+        doors: None,
+    };
+    let plan = Plan::new(&profile, wanted)?;
     let (child_input, input) = io::pipe().map_err(failed)?;
     let (output, child_output) = io::pipe().map_err(failed)?;
     let log = std::env::var_os("VARVEL_WORKER_LOG").is_some_and(|value| value == "1");

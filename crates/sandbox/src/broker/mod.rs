@@ -1,0 +1,409 @@
+//! The broker: what a command may create, rename, remove or open for writing in the workspace.
+//!
+//! Landlock makes the workspace read-only for the command, whatever it does. Every system call that would change it
+//! waits (seccomp_unotify), and this process, pid 1 inside and under a wider Landlock domain, does it on the command's
+//! behalf: it resolves the path to a handle, decides on the canonical name, and acts on the handle. Names that the host
+//! later runs or trusts (`policy::guarded`) are refused, at any depth, existing or not. What the command's memory says
+//! after it was read does not matter: a call that is let go on to the kernel meets Landlock.
+
+mod calls;
+mod caller;
+mod notify;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use caller::{Caller, where_is};
+use calls::{Call, parse};
+pub(crate) use notify::{Listener, install};
+use notify::Waiting;
+
+/// Symbolic links followed on the way to a name.
+const MAX_LINKS: usize = 40;
+/// Refusals that are told, at most.
+const MAX_TOLD: usize = 100;
+/// Calls that may wait for the other end of a pipe.
+const MAX_PARKED: usize = 64;
+
+/// What becomes of a call.
+enum Answer {
+    /// The kernel does it, and Landlock decides.
+    Kernel,
+    /// Done, or failed.
+    Done(Result<(), Errno>),
+    /// Open.
+    File(OwnedFd, bool),
+    /// The host trusts this name.
+    Refused(PathBuf),
+    /// The other end of the pipe is not there yet.
+    Later,
+}
+
+/// A name in a directory.
+struct Place {
+    directory: OwnedFd,
+    name: Vec<u8>,
+    /// Relative to the workspace; `None` when it lies outside.
+    path: Option<PathBuf>,
+}
+
+/// Answers the calls of one command.
+pub(crate) struct Broker {
+    listener: Listener,
+    workspace: PathBuf,
+    repositories: bool,
+    /// Directories with a repository that this command has made.
+    own: Vec<PathBuf>,
+    parked: Vec<Waiting>,
+    refused: Vec<String>,
+}
+
+impl AsFd for Broker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Broker {
+    pub(crate) fn new(listener: Listener, workspace: PathBuf, repositories: bool) -> Self {
+        Self { listener, workspace, repositories, own: Vec::new(), parked: Vec::new(), refused: Vec::new() }
+    }
+
+    /// Answers the call that has arrived.
+    pub(crate) fn serve(&mut self) {
+        if let Some(waiting) = self.listener.receive() {
+            self.decide(waiting);
+        }
+    }
+
+    /// Whether calls wait for the other end of a pipe; [`Broker::retry`] tries them again.
+    pub(crate) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    pub(crate) fn retry(&mut self) {
+        for waiting in std::mem::take(&mut self.parked) {
+            self.decide(waiting);
+        }
+    }
+
+    /// What was refused so far, each once.
+    pub(crate) fn refused(self) -> Vec<String> {
+        self.refused
+    }
+
+    fn decide(&mut self, waiting: Waiting) {
+        let id = waiting.id;
+        let caller = Caller(waiting.thread);
+        let call = parse(&waiting, caller);
+        // What was read is that thread's only if it still waits.
+        if !self.listener.still_waits(id) {
+            return;
+        }
+        // A call that cannot be read or understood is the kernel's; Landlock lets it change nothing here.
+        let answer = call.and_then(|call| self.perform(caller, call)).unwrap_or(Answer::Kernel);
+        match answer {
+            Answer::Kernel => self.listener.go_on(id),
+            Answer::Done(result) => self.listener.answer(id, result),
+            Answer::File(file, close_on_exec) => self.listener.give(id, file.as_fd(), close_on_exec),
+            Answer::Later if self.parked.len() < MAX_PARKED => self.parked.push(waiting),
+            Answer::Later => self.listener.answer(id, Err(Errno::AGAIN)),
+            Answer::Refused(path) => {
+                let shown = action::printable(&path);
+                if self.refused.len() < MAX_TOLD && !self.refused.contains(&shown) {
+                    self.refused.push(shown);
+                }
+                self.listener.answer(id, Err(Errno::ACCESS));
+            }
+        }
+    }
+
+    fn perform(&mut self, caller: Caller, call: Call) -> Result<Answer, Errno> {
+        match call {
+            Call::Open { at, path, flags, mode } => self.open(caller, at, &path, flags, mode),
+            Call::Truncate { path, length } => self.truncate(caller, &path, length),
+            Call::Directory { at, path, mode } => {
+                let place = self.locate(caller, at, &path, false)?;
+                let Some(inside) = &place.path else { return Ok(Answer::Kernel) };
+                let repository = self.repositories && self.may_found(&place, inside);
+                if !repository && self.guarded(inside) {
+                    return Ok(Answer::Refused(inside.clone()));
+                }
+                let mode = Mode::from_raw_mode(mode & !caller.umask()?);
+                let made = rustix::fs::mkdirat(&place.directory, place.name.as_slice(), mode);
+                if repository && made.is_ok() {
+                    // Beneath the workspace's own root the rest stays guarded.
+                    let root = inside.parent().filter(|parent| *parent != Path::new(""));
+                    self.own.push(root.unwrap_or(inside).to_owned());
+                }
+                Ok(Answer::Done(made))
+            }
+            Call::Node { at, path, mode, device } => {
+                let kind = FileType::from_raw_mode(mode);
+                let place = self.locate(caller, at, &path, false)?;
+                self.change(&place, |place| {
+                    if !matches!(kind, FileType::RegularFile | FileType::Fifo) && mode & libc::S_IFMT != 0 {
+                        return Err(Errno::PERM);
+                    }
+                    let mode = Mode::from_raw_mode((mode & 0o7777) & !caller.umask()?);
+                    rustix::fs::mknodat(&place.directory, place.name.as_slice(), kind, mode, device)
+                })
+            }
+            Call::Symlink { target, at, path } => {
+                let place = self.locate(caller, at, &path, false)?;
+                self.change(&place, |place| {
+                    rustix::fs::symlinkat(target.as_slice(), &place.directory, place.name.as_slice())
+                })
+            }
+            Call::Unlink { at, path, flags } => {
+                let place = self.locate(caller, at, &path, false)?;
+                self.change(&place, |place| {
+                    rustix::fs::unlinkat(&place.directory, place.name.as_slice(), flags)
+                })
+            }
+            Call::Link { from_at, from, at, path, flags } => self.link(caller, (from_at, &from), (at, &path), flags),
+            Call::Rename { from_at, from, at, path, flags } => {
+                self.rename(caller, (from_at, &from), (at, &path), flags)
+            }
+        }
+    }
+
+    /// Does `change` unless the name is outside, or guarded.
+    fn change(
+        &self,
+        place: &Place,
+        change: impl FnOnce(&Place) -> Result<(), Errno>,
+    ) -> Result<Answer, Errno> {
+        Ok(match &place.path {
+            None => Answer::Kernel,
+            Some(inside) if self.guarded(inside) => Answer::Refused(inside.clone()),
+            Some(_) => Answer::Done(change(place)),
+        })
+    }
+
+    fn open(
+        &self,
+        caller: Caller,
+        at: i32,
+        path: &[u8],
+        flags: OFlags,
+        mode: u32,
+    ) -> Result<Answer, Errno> {
+        if flags.contains(OFlags::PATH) {
+            return Ok(Answer::Kernel);
+        }
+        if flags.contains(OFlags::TMPFILE) {
+            return self.unnamed(caller, at, path, flags, mode);
+        }
+        let exclusive = flags.contains(OFlags::CREATE | OFlags::EXCL);
+        let follow = !exclusive && !flags.contains(OFlags::NOFOLLOW);
+        let place = self.locate(caller, at, path, follow)?;
+        let Some(inside) = &place.path else { return Ok(Answer::Kernel) };
+        if self.guarded(inside) {
+            return Ok(Answer::Refused(inside.clone()));
+        }
+        let there = rustix::fs::statat(&place.directory, place.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+        let mode = match &there {
+            Ok(_) => 0,
+            Err(_) => mode & !caller.umask()?,
+        };
+        let kind = there.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        if matches!(kind, Ok(FileType::Socket | FileType::BlockDevice | FileType::CharacterDevice)) {
+            return Ok(Answer::Kernel);
+        }
+        // Opening the writing end of a pipe waits for a reader; this process must not.
+        let pipe = kind == Ok(FileType::Fifo) && !flags.contains(OFlags::NONBLOCK);
+        let mut use_flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        use_flags.set(OFlags::NOFOLLOW, true);
+        use_flags.set(OFlags::NONBLOCK, pipe || flags.contains(OFlags::NONBLOCK));
+        let opened = rustix::fs::openat(
+            &place.directory,
+            place.name.as_slice(),
+            use_flags,
+            Mode::from_raw_mode(mode & 0o7777),
+        );
+        match opened {
+            Ok(file) => {
+                if pipe {
+                    rustix::fs::fcntl_setfl(&file, flags & !OFlags::NONBLOCK)?;
+                }
+                Ok(Answer::File(file, flags.contains(OFlags::CLOEXEC)))
+            }
+            Err(Errno::NXIO) if pipe => Ok(Answer::Later),
+            Err(errno) => Ok(Answer::Done(Err(errno))),
+        }
+    }
+
+    /// `O_TMPFILE`: a file without a name, in a directory. It gets its name by a link, which is looked at then.
+    fn unnamed(
+        &self,
+        caller: Caller,
+        at: i32,
+        path: &[u8],
+        flags: OFlags,
+        mode: u32,
+    ) -> Result<Answer, Errno> {
+        let base = if path.starts_with(b"/") { None } else { Some(caller.directory(at)?) };
+        let directory = open_directory(base.as_ref(), path)?;
+        if self.inside(&where_is(&directory)?).is_none() {
+            return Ok(Answer::Kernel);
+        }
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask()?);
+        Ok(match rustix::fs::openat(&directory, ".", flags | OFlags::CLOEXEC, mode) {
+            Ok(file) => Answer::File(file, flags.contains(OFlags::CLOEXEC)),
+            Err(errno) => Answer::Done(Err(errno)),
+        })
+    }
+
+    fn truncate(&self, caller: Caller, path: &[u8], length: u64) -> Result<Answer, Errno> {
+        let place = self.locate(caller, libc::AT_FDCWD, path, true)?;
+        self.change(&place, |place| {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let file = rustix::fs::openat(&place.directory, place.name.as_slice(), flags, Mode::empty())?;
+            rustix::fs::ftruncate(&file, length)
+        })
+    }
+
+    fn link(
+        &self,
+        caller: Caller,
+        (from_at, from): (i32, &[u8]),
+        (at, path): (i32, &[u8]),
+        flags: AtFlags,
+    ) -> Result<Answer, Errno> {
+        let place = self.locate(caller, at, path, false)?;
+        let Some(inside) = &place.path else { return Ok(Answer::Kernel) };
+        if self.guarded(inside) {
+            return Ok(Answer::Refused(inside.clone()));
+        }
+        let translated = caller.translate(from.to_vec());
+        if translated != from {
+            // An open file, mostly one without a name.
+            let linked = rustix::fs::linkat(
+                CWD,
+                translated.as_slice(),
+                &place.directory,
+                place.name.as_slice(),
+                AtFlags::SYMLINK_FOLLOW,
+            );
+            return Ok(Answer::Done(linked));
+        }
+        let source = self.locate(caller, from_at, from, flags.contains(AtFlags::SYMLINK_FOLLOW))?;
+        // Another name for a guarded file would be a way to change it.
+        if let Some(path) = source.path.as_ref().filter(|path| self.guarded(path)) {
+            return Ok(Answer::Refused(path.clone()));
+        }
+        let linked = rustix::fs::linkat(
+            &source.directory,
+            source.name.as_slice(),
+            &place.directory,
+            place.name.as_slice(),
+            AtFlags::empty(),
+        );
+        Ok(Answer::Done(linked))
+    }
+
+    fn rename(
+        &self,
+        caller: Caller,
+        (from_at, from): (i32, &[u8]),
+        (at, path): (i32, &[u8]),
+        flags: RenameFlags,
+    ) -> Result<Answer, Errno> {
+        let source = self.locate(caller, from_at, from, false)?;
+        let target = self.locate(caller, at, path, false)?;
+        if source.path.is_none() && target.path.is_none() {
+            return Ok(Answer::Kernel);
+        }
+        for (place, other) in [(&source, &target), (&target, &source)] {
+            let Some(inside) = &place.path else { continue };
+            // A directory that is moved to the beginning of a guarded path brings its content there.
+            let moved = || {
+                let stat = rustix::fs::statat(&other.directory, other.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+                !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+            };
+            let unpacked = other.path.as_ref().is_some_and(|from| policy::packaged(from));
+            let leads = policy::leads_to_guarded(inside) || (unpacked && !policy::packaged(inside));
+            if self.guarded(inside) || (leads && !self.own_repository(inside) && moved()) {
+                return Ok(Answer::Refused(inside.clone()));
+            }
+        }
+        let renamed = rustix::fs::renameat_with(
+            &source.directory,
+            source.name.as_slice(),
+            &target.directory,
+            target.name.as_slice(),
+            flags,
+        );
+        Ok(Answer::Done(renamed))
+    }
+
+    /// Takes a path apart as the kernel would: the directory, opened, and the last name in it.
+    fn locate(&self, caller: Caller, at: i32, path: &[u8], follow: bool) -> Result<Place, Errno> {
+        let mut path = path.to_vec();
+        let mut base = if path.starts_with(b"/") { None } else { Some(caller.directory(at)?) };
+        for _ in 0..MAX_LINKS {
+            while path.len() > 1 && path.ends_with(b"/") {
+                path.pop();
+            }
+            let cut = path.iter().rposition(|&byte| byte == b'/');
+            let (before, name) = match cut {
+                Some(0) => (&b"/"[..], &path[1..]),
+                Some(at) => (&path[..at], &path[at + 1..]),
+                None => (&b""[..], &path[..]),
+            };
+            if matches!(name, b"" | b"." | b"..") {
+                return Err(Errno::INVAL);
+            }
+            let directory = open_directory(base.as_ref(), before)?;
+            if follow
+                && let Ok(target) = rustix::fs::readlinkat(&directory, name, Vec::with_capacity(256))
+            {
+                path = target.into_bytes();
+                base = if path.starts_with(b"/") { None } else { Some(directory) };
+                continue;
+            }
+            let name = name.to_vec();
+            let path = self.inside(&where_is(&directory)?).map(|parent| parent.join(os(&name)));
+            return Ok(Place { directory, name, path });
+        }
+        Err(Errno::LOOP)
+    }
+
+    /// `path` relative to the workspace, when it lies in it.
+    fn inside(&self, path: &Path) -> Option<PathBuf> {
+        path.strip_prefix(&self.workspace).ok().map(Path::to_owned)
+    }
+
+    fn guarded(&self, path: &Path) -> bool {
+        !crate::cut::is("protect") && policy::guarded(path) && !self.own_repository(path)
+    }
+
+    /// Whether the command has made the repository that `path` lies in.
+    fn own_repository(&self, path: &Path) -> bool {
+        self.own.iter().any(|own| path.starts_with(own))
+    }
+
+    /// Whether a new repository may begin here: a `.git` where there is none, not within another's.
+    fn may_found(&self, place: &Place, path: &Path) -> bool {
+        let there = rustix::fs::statat(&place.directory, ".git", AtFlags::SYMLINK_NOFOLLOW);
+        let new = there.err() == Some(Errno::NOENT);
+        let parent = path.parent().unwrap_or(Path::new(""));
+        place.name == b".git" && new && !policy::guarded(parent)
+    }
+}
+
+/// Opens a directory; an empty path is `base` itself. Links of /proc are not followed: they would be ours.
+fn open_directory(base: Option<&OwnedFd>, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let path = if path.is_empty() { &b"."[..] } else { path };
+    let base = base.map_or(CWD, AsFd::as_fd);
+    rustix::fs::openat2(base, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+}
+
+fn os(name: &[u8]) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(name)
+}
