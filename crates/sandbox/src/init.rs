@@ -34,6 +34,7 @@ pub(crate) fn init(plan: &Plan, ends: &Ends, ids: (u32, u32)) -> Result<i32, Fai
         Isolation::Namespaces => enter(plan, ends, ids)?,
         // Orphans of the command come to us, and end with us.
         Isolation::Landlock => {
+            landlock::require_scopes()?;
             nix::sys::prctl::set_child_subreaper(true).map_err(Failure::at("adopting orphans"))?;
         }
     }
@@ -46,7 +47,7 @@ pub(crate) fn init(plan: &Plan, ends: &Ends, ids: (u32, u32)) -> Result<i32, Fai
     let (readable, writable) = (root::readable(plan), root::writable(plan));
     landlock::apply(&readable, &writable)?;
     nix::sys::prctl::set_dumpable(false).map_err(Failure::at("hiding init"))?;
-    seccomp::apply(plan.unix_sockets, plan.syscalls)?;
+    seccomp::apply(plan)?;
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(Failure::at("starting a process"))?;

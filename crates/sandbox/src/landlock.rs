@@ -15,6 +15,19 @@ pub(crate) const REQUIRED: ABI = ABI::V2;
 /// absence opens nothing: mounts are read-only and pid and network namespaces are private.
 const WANTED: ABI = ABI::V6;
 
+/// The ABI that has scopes: without namespaces, signals and abstract sockets are held by nothing else.
+const SCOPES: i64 = 6;
+
+/// Fails where Landlock alone could not hold a command.
+pub(crate) fn require_scopes() -> Result<(), Failure> {
+    let abi = crate::probe::landlock_abi();
+    if abi < SCOPES {
+        let why = format!("the profile `landlock` needs ABI {SCOPES} (Linux 6.12), and this kernel has {abi}");
+        return Err(Failure { what: "Landlock".into(), why });
+    }
+    Ok(())
+}
+
 /// Restricts this thread and all its children: read beneath `readable` only, write beneath `writable` only.
 ///
 /// Called twice: for pid 1 inside, and more narrowly for the command, which then cannot write in the workspace but by

@@ -68,7 +68,7 @@ fn setting(path: &str) -> Option<String> {
 }
 
 /// The Landlock ABI of the running kernel; 0 or less when there is none. See landlock_create_ruleset(2).
-fn landlock_abi() -> i64 {
+pub(crate) fn landlock_abi() -> i64 {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with a null attribute and the version flag the kernel reads no memory.
     unsafe {

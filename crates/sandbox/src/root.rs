@@ -366,7 +366,8 @@ pub(crate) fn readable(plan: &Plan) -> Vec<PathBuf> {
         Isolation::Landlock => {
             let absent = |kind: &MountKind| matches!(kind, MountKind::Hidden);
             let paths = plan.mounts.iter().filter(|mount| !absent(&mount.kind)).map(|mount| mount.path.get());
-            paths.chain(DEVICES.iter().map(PathBuf::from)).filter(|path| path.exists()).collect()
+            let more = DEVICES.iter().map(PathBuf::from).chain([PathBuf::from("/proc")]);
+            paths.chain(more).filter(|path| path.exists()).collect()
         }
     }
 }

@@ -12,7 +12,8 @@ use seccompiler::{
 };
 
 use crate::launcher::Failure;
-use crate::profile::Syscalls;
+use crate::plan::Plan;
+use crate::profile::{Isolation, Syscalls};
 
 /// Not permitted (EPERM), whatever the arguments.
 const DENIED: &[libc::c_long] = &[
@@ -81,14 +82,26 @@ fn unequal(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Ba
     SeccompCondition::new(argument, Len::Dword, Op::Ne, value)
 }
 
+/// Which sockets there are.
+#[derive(Clone, Copy)]
+struct Families {
+    unix: bool,
+    internet: bool,
+}
+
 /// Installs the filters for this thread and its children.
-pub(crate) fn apply(unix_sockets: bool, syscalls: Syscalls) -> Result<(), Failure> {
+pub(crate) fn apply(plan: &Plan) -> Result<(), Failure> {
     if crate::cut::is("seccomp") {
         return Ok(());
     }
     let compiling = || Failure::at("compiling seccomp filters");
-    let mut filters = Vec::from(programs(unix_sockets || crate::cut::is("unix-filter")).map_err(compiling())?);
-    if syscalls == Syscalls::AllowList {
+    let families = Families {
+        unix: plan.unix_sockets || crate::cut::is("unix-filter"),
+        // Without a network namespace any address would be the machine's.
+        internet: plan.isolation == Isolation::Namespaces,
+    };
+    let mut filters = Vec::from(programs(families).map_err(compiling())?);
+    if plan.syscalls == Syscalls::AllowList {
         filters.push(allow_list().map_err(compiling())?);
     }
     for program in filters {
@@ -106,7 +119,7 @@ fn allow_list() -> Result<BpfProgram, seccompiler::BackendError> {
     filter.try_into()
 }
 
-fn programs(unix_sockets: bool) -> Result<[BpfProgram; 3], seccompiler::BackendError> {
+fn programs(families: Families) -> Result<[BpfProgram; 3], seccompiler::BackendError> {
     let mut denied: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, vec![])).collect();
     // Typing into the terminal that started us.
     denied.insert(
@@ -127,11 +140,15 @@ fn programs(unix_sockets: bool) -> Result<[BpfProgram; 3], seccompiler::BackendE
             new_user,
         )?])?],
     );
-    let mut other_families = vec![unequal(0, libc::AF_INET as u64)?, unequal(0, libc::AF_INET6 as u64)?];
-    if unix_sockets {
-        other_families.push(unequal(0, libc::AF_UNIX as u64)?);
-    }
-    denied.insert(libc::SYS_socket, vec![SeccompRule::new(other_families)?]);
+    let known = [(libc::AF_INET, families.internet), (libc::AF_INET6, families.internet), (libc::AF_UNIX, families.unix)];
+    let others = known
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(family, _)| unequal(0, u64::from(family.unsigned_abs())))
+        .collect::<Result<Vec<_>, _>>()?;
+    // No condition at all means: always.
+    let rules = if others.is_empty() { vec![] } else { vec![SeccompRule::new(others)?] };
+    denied.insert(libc::SYS_socket, rules);
     let architecture = std::env::consts::ARCH.try_into()?;
     let errno = |errno: i32| SeccompAction::Errno(errno.unsigned_abs());
     let denied = SeccompFilter::new(denied, SeccompAction::Allow, errno(libc::EPERM), architecture)?;

@@ -318,7 +318,8 @@ impl Broker {
         if source.path.is_none() && target.path.is_none() {
             return Ok(Answer::Kernel);
         }
-        for (place, other) in [(&source, &target), (&target, &source)] {
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        for (place, other, arrives) in [(&source, &target, exchange), (&target, &source, true)] {
             let Some(inside) = &place.path else { continue };
             // A directory that is moved to the beginning of a guarded path brings its content there.
             let moved = || {
@@ -327,7 +328,7 @@ impl Broker {
             };
             let unpacked = other.path.as_ref().is_some_and(|from| policy::packaged(from));
             let leads = policy::leads_to_guarded(inside) || (unpacked && !policy::packaged(inside));
-            if self.guarded(inside) || (leads && !self.own_repository(inside) && moved()) {
+            if self.guarded(inside) || (arrives && leads && !self.own_repository(inside) && moved()) {
                 return Ok(Answer::Refused(inside.clone()));
             }
         }
