@@ -13,7 +13,7 @@ use action::{Action, Confidentiality, Decision, Integrity, Label, Reach, Verdict
 pub fn label_of_result(action: &Action, context: Label, secret: impl Fn(&std::path::Path) -> bool) -> Label {
     match action {
         Action::FileRead(read) if secret(read.path.path()) => Label::SECRET,
-        Action::Network(_) => Label::new(Integrity::Untrusted, Confidentiality::Public),
+        Action::Network(_) | Action::Connect(_) => Label::new(Integrity::Untrusted, Confidentiality::Public),
         // What a model says is made of what it was told.
         Action::ModelCall(_) => context,
         // Whoever wrote these files, or the program that printed this, is not the person who gave the task.
@@ -42,6 +42,14 @@ pub fn decide(context: Label, action: &Action) -> Decision {
             }
             allow()
         }
+        Action::Connect(connect) if context.confidentiality >= Confidentiality::Restricted => Decision::new(
+            Verdict::Ask,
+            "flow.restricted-stays-here",
+            format!(
+                "a file of secrets was read in this session, so a person decides whether a command may reach {}",
+                connect.destination
+            ),
+        ),
         Action::Network(_) if context.integrity == Integrity::Untrusted => Decision::new(
             Verdict::Ask,
             "flow.untrusted-destination",
@@ -79,6 +87,27 @@ mod tests {
         for remote in ["localhost.example.org", "127.0.0.1.example.org"] {
             assert_eq!(decide(Label::SECRET, &call(remote)).verdict, Verdict::Deny, "{remote}");
         }
+    }
+
+    #[test]
+    fn after_secrets_were_read_a_person_decides_on_connections() {
+        let destination = Destination { host: "example.org".into(), port: 443 };
+        let connect = Action::Connect(action::Connect {
+            destination: destination.clone(),
+            via: action::Via::Tunnel,
+            method: None,
+            path: None,
+        });
+        let decision = decide(Label::SECRET, &connect);
+        assert_eq!((decision.verdict, decision.rule.as_str()), (Verdict::Ask, "flow.restricted-stays-here"));
+        assert_eq!(
+            decide(Label::new(Integrity::Untrusted, Confidentiality::Confidential), &connect).verdict,
+            Verdict::Allow
+        );
+        let fetch =
+            Action::Network(action::Network { destination, url: String::new(), purpose: String::new() });
+        let label = |action| label_of_result(action, Label::SECRET, |_| false);
+        assert_eq!(label(&connect), label(&fetch));
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub enum Answer {
     Once,
     /// Yes, and the same action again during this session.
     Session,
+    /// Yes, and from now on. Whoever was asked has written the rule down before answering; for the rest of this
+    /// session it counts like [`Answer::Session`].
+    Always,
     /// No; perhaps with a word for the agent about what to do instead.
     No {
         /// Passed on to the agent.
@@ -46,7 +49,8 @@ impl Approver for Nobody {
     }
 }
 
-/// A yes that is remembered: exactly this command, or changes to exactly this file.
+/// What an answer is remembered for: exactly this command, changes to exactly this file, connections to exactly
+/// this host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grant {
     rule: String,
@@ -62,6 +66,9 @@ impl Grant {
             Action::FileRead(a) => format!("read {}", a.path.display()),
             Action::FileWrite(a) => format!("write {}", a.path.display()),
             Action::FileDelete(a) => format!("delete {}", a.path.display()),
+            Action::Connect(a) => format!("connect {}", a.destination),
+            // What a stage holds is never the same twice.
+            Action::Commit(_) => return None,
             _ => return None,
         };
         Some(Self { rule: decision.rule.clone(), what })

@@ -57,7 +57,10 @@ impl Meter {
     pub(crate) fn decide(&self, limits: &Limits, action: &Action) -> Decision {
         let deny = |rule: &str, reason: String| Decision::new(Verdict::Deny, rule, reason);
         // Not for reading and writing files: taking back a half-done change must still be possible.
-        let takes_time = matches!(action, Action::ModelCall(_) | Action::Command(_) | Action::Network(_));
+        let takes_time = matches!(
+            action,
+            Action::ModelCall(_) | Action::Command(_) | Action::Network(_) | Action::Connect(_)
+        );
         if takes_time && limits.time.is_some_and(|limit| self.started.elapsed() >= limit) {
             let limit = limits.time.unwrap_or_default().as_secs();
             return deny(

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use action::{Action, Actor, Decision, Effect, Label, Labelled, Outside, Verdict};
+use action::{Action, Actor, Connect, Decision, Effect, Label, Labelled, Outside, Verdict};
+use futures_util::lock::Mutex as Turn;
 use ledger::{Approval, Ledger, LedgerError, Outcome, Record, Sequence, Status};
 use policy::Policy;
 
@@ -75,11 +76,15 @@ pub struct Gate {
     approver: Box<dyn Approver>,
     ledger: Ledger,
     state: Mutex<State>,
+    /// A person is asked one thing at a time.
+    turn: Turn<()>,
 }
 
 struct State {
     context: Label,
     grants: Vec<Grant>,
+    /// Connections that the person said no to: a program that tries again does not ask again.
+    refusals: Vec<Grant>,
     meter: Meter,
 }
 
@@ -93,8 +98,10 @@ impl Gate {
         approver: Box<dyn Approver>,
         ledger: Ledger,
     ) -> Self {
-        let state = State { context: Label::PERSON, grants: Vec::new(), meter: Meter::new() };
-        Self { actor, policy, limits, approver, ledger, state: Mutex::new(state) }
+        let state =
+            State { context: Label::PERSON, grants: Vec::new(), refusals: Vec::new(), meter: Meter::new() };
+        let (state, turn) = (Mutex::new(state), Turn::new(()));
+        Self { actor, policy, limits, approver, ledger, state, turn }
     }
 
     /// Takes `effect` from wish to result. `execute` is called only if everything before it agreed, and the
@@ -130,6 +137,7 @@ impl Gate {
             Verdict::Ask => match self.ask(&action, &decision).await {
                 Answer::Once => Some(self.approval("once")),
                 Answer::Session => Some(self.approval("session")),
+                Answer::Always => Some(self.approval("always")),
                 Answer::No { instead } => {
                     let reason = instead.unwrap_or_else(|| "the person said no".to_owned());
                     let decision = Decision::new(Verdict::Deny, decision.rule, reason);
@@ -190,6 +198,15 @@ impl Gate {
         self.record_refusal(Action::Outside(Outside { path: path.to_owned() }), decision, self.context())
     }
 
+    /// Records that a connection was found out to lead where it must not: its name leads to a private address, its
+    /// TLS names another host, a limit of its command is reached. Nothing was sent.
+    ///
+    /// # Errors
+    /// If it cannot be recorded.
+    pub fn refuse_connection(&self, connect: Connect, decision: Decision) -> Result<(), LedgerError> {
+        self.record_refusal(Action::Connect(connect), decision, self.context())
+    }
+
     /// Records that the session began. Nothing can be performed before the ledger takes it.
     ///
     /// # Errors
@@ -233,12 +250,24 @@ impl Gate {
 
     async fn ask(&self, action: &Action, decision: &Decision) -> Answer {
         let grant = Grant::covering(action, decision);
-        if grant.as_ref().is_some_and(|grant| self.state().grants.contains(grant)) {
-            return Answer::Session;
+        // Connections come in dozens at once. Whoever waited may have got the answer meanwhile.
+        let _turn = self.turn.lock().await;
+        if let Some(grant) = &grant {
+            let state = self.state();
+            if state.grants.contains(grant) {
+                return Answer::Session;
+            }
+            if state.refusals.contains(grant) {
+                return Answer::No { instead: Some("the person said no to this before".to_owned()) };
+            }
         }
         let answer = self.approver.ask(Question { action, decision }).await;
-        if let (Answer::Session, Some(grant)) = (&answer, grant) {
-            self.state().grants.push(grant);
+        match (&answer, grant) {
+            (Answer::Session | Answer::Always, Some(grant)) => self.state().grants.push(grant),
+            (Answer::No { .. }, Some(grant)) if matches!(action, Action::Connect(_)) => {
+                self.state().refusals.push(grant);
+            }
+            _ => {}
         }
         answer
     }

@@ -5,8 +5,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use action::{
-    Action, Actor, Autonomy, Command, Confidentiality, Destination, Effect, FileRead, ModelCall, Reach, Root,
-    SessionId,
+    Action, Actor, Autonomy, Command, Confidentiality, Connect, Decision, Destination, Effect, FileRead,
+    ModelCall, Reach, Root, SessionId, Verdict, Via,
 };
 use ledger::{Entries, Ledger, Outcome, Status};
 use policy::Policy;
@@ -136,7 +136,7 @@ fn what_is_refused_is_recorded_and_not_done() {
 
 #[test]
 fn a_person_is_asked_once_for_a_session_and_each_time_otherwise() {
-    for (answer, questions) in [(Answer::Once, 2), (Answer::Session, 1)] {
+    for (answer, questions) in [(Answer::Once, 2), (Answer::Session, 1), (Answer::Always, 1)] {
         let place = Place::new();
         let count = std::rc::Rc::new(Cell::new(0));
         let gate = place.gate(Autonomy::Ask, Limits::default(), Scripted(answer, std::rc::Rc::clone(&count)));
@@ -213,4 +213,52 @@ fn no_record_no_action() {
         .unwrap();
     let result = now(gate.perform(place.command(), async |_| -> Result<Done, Broken> { panic!("it ran") }));
     assert!(matches!(result, Err(GateError::Ledger(_))));
+}
+
+fn connect(host: &str, port: u16) -> Connect {
+    let destination = Destination { host: host.into(), port };
+    Connect { destination, via: Via::Tunnel, method: None, path: None }
+}
+
+#[test]
+fn answers_about_connections_are_remembered_by_host_and_port() {
+    let go = |gate: &Gate, host: &str, port| {
+        now(gate.perform(connect(host, port), async |_| Ok::<_, Broken>(Done))).is_ok()
+    };
+    let no = Answer::No { instead: None };
+    for (answer, expected) in [(Answer::Session, true), (Answer::Always, true), (no, false)] {
+        let place = Place::new();
+        let count = std::rc::Rc::new(Cell::new(0));
+        let gate =
+            place.gate(Autonomy::Auto, Limits::default(), Scripted(answer, std::rc::Rc::clone(&count)));
+        for _ in 0..3 {
+            assert_eq!(go(&gate, "example.org", 443), expected);
+        }
+        assert_eq!(count.get(), 1);
+        assert_eq!(go(&gate, "example.org", 22), expected);
+        assert_eq!(go(&gate, "example.com", 443), expected);
+        assert_eq!(count.get(), 3, "another port and another host are other questions");
+        let kind = if expected { "intent" } else { "refused" };
+        let recorded = place.records().iter().filter(|record| *record == kind).count();
+        assert_eq!(recorded, 5, "each of them is on record");
+    }
+}
+
+#[test]
+fn always_is_on_record() {
+    let place = Place::new();
+    let gate =
+        place.gate(Autonomy::Auto, Limits::default(), Scripted(Answer::Always, std::rc::Rc::default()));
+    let _ = now(gate.perform(connect("example.org", 443), async |_| Ok::<_, Broken>(Done))).unwrap();
+    let first = Entries::open(&place.dir.path().join("ledger")).unwrap().next().unwrap();
+    assert_eq!(first["record"]["approval"]["scope"], "always");
+}
+
+#[test]
+fn a_refused_connection_is_on_record() {
+    let place = Place::new();
+    let gate = place.gate(Autonomy::Auto, Limits::default(), Nobody);
+    let decision = Decision::new(Verdict::Deny, "network.private-address", "it leads home");
+    gate.refuse_connection(connect("example.org", 443), decision).unwrap();
+    assert_eq!(place.records(), ["refused"]);
 }

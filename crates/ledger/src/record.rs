@@ -11,7 +11,7 @@ use crate::Sequence;
 pub struct Approval {
     /// Who answered.
     pub by: String,
-    /// `once` or `session`.
+    /// `once`, `session` or `always`.
     pub scope: String,
 }
 

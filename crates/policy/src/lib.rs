@@ -1,12 +1,19 @@
 //! Rules: what an agent may do without asking, must ask for, or may not do.
 //!
 //! Two layers, combined so that the stricter wins: the autonomy level that the person chose, and built-in
-//! protections for secrets and for files that the host later runs or trusts. The decision names its rule.
+//! protections for secrets and for files that the host later runs or trusts. Connections of commands are decided
+//! by the rules of the network. The decision names its rule.
 
+pub mod network;
 mod protected;
 
-use action::{Action, Actor, Autonomy, Decision, Reach, Verdict};
+use std::path::Path;
 
+use action::{Action, Actor, Autonomy, Commit, Decision, Reach, Verdict};
+
+pub use network::{
+    AddressClass, NetworkConfig, NetworkPattern, NetworkRule, NetworkRuleError, NetworkRules, classify,
+};
 pub use protected::{guarded, host_trusted, is_secret, leads_to_guarded, packaged};
 
 /// Name of the agent when a person typed the action themselves (`varvel exec`, `varvel model pull`).
@@ -19,13 +26,26 @@ pub const DOWNLOAD_PROFILE: &str = "download";
 #[derive(Debug, Clone)]
 pub struct Policy {
     level: Autonomy,
+    network: NetworkRules,
 }
 
 impl Policy {
-    /// The rules of an autonomy level.
+    /// The rules of an autonomy level. No rule of the network: every connection asks.
     #[must_use]
     pub fn new(level: Autonomy) -> Self {
-        Self { level }
+        Self { level, network: NetworkRules::default() }
+    }
+
+    /// The same with rules of the network.
+    #[must_use]
+    pub fn with_network(self, network: NetworkRules) -> Self {
+        Self { network, ..self }
+    }
+
+    /// The rules of the network.
+    #[must_use]
+    pub fn network(&self) -> &NetworkRules {
+        &self.network
     }
 
     /// The autonomy level.
@@ -36,6 +56,18 @@ impl Policy {
 
     /// Decides on a normalised action.
     pub fn decide(&self, actor: &Actor, action: &Action) -> Decision {
+        if let Action::Connect(connect) = action {
+            // Whoever starts a command has not thereby allowed what it connects to.
+            let decision = self.network.decide(connect);
+            return match self.level {
+                Autonomy::Observe if actor.agent != BY_HAND => decision.stricter(Decision::new(
+                    Verdict::Deny,
+                    "level.observe.network",
+                    "the observe level only reads; commands connect to nothing",
+                )),
+                _ => decision,
+            };
+        }
         if actor.agent == BY_HAND {
             return Decision::new(Verdict::Allow, "person.by-hand", "a person started it directly");
         }
@@ -57,13 +89,16 @@ impl Policy {
             ),
             (Action::FileWrite(_), Auto | Edit) => ("write", Verdict::Allow),
             (Action::FileWrite(_), Ask) => ("write", Verdict::Ask),
+            (Action::Commit(_), Auto | Edit) => ("commit", Verdict::Allow),
+            (Action::Commit(_), Ask) => ("commit", Verdict::Ask),
             (Action::FileDelete(_), Auto) => ("delete", Verdict::Allow),
             (Action::FileDelete(_), Edit | Ask) => ("delete", Verdict::Ask),
             (Action::Command(_), Auto) => ("command", Verdict::Allow),
             (Action::Command(_), Edit | Ask) => ("command", Verdict::Ask),
-            (Action::FileWrite(_) | Action::FileDelete(_) | Action::Command(_), Observe) => {
-                ("change", Verdict::Deny)
-            }
+            (
+                Action::FileWrite(_) | Action::FileDelete(_) | Action::Commit(_) | Action::Command(_),
+                Observe,
+            ) => ("change", Verdict::Deny),
             // An agent has no network of its own; new kinds of action start closed.
             (Action::Network(_), _) => ("network", Verdict::Deny),
             _ => ("unknown", Verdict::Deny),
@@ -91,6 +126,14 @@ fn protection(action: &Action) -> Option<Decision> {
             let reason = "this profile has the machine's network; only a person can use it";
             return Some(Decision::new(Verdict::Deny, "builtin.network-profile", reason));
         }
+        Action::Command(a) if !a.sockets.is_empty() => {
+            let reason = format!(
+                "the command could speak to what listens at {}, outside of the sandbox",
+                a.sockets.join(", ")
+            );
+            return Some(Decision::new(Verdict::Ask, "builtin.socket", reason));
+        }
+        Action::Commit(a) => return protection_of_commit(a),
         Action::FileRead(a) => (&a.path, false),
         Action::FileWrite(a) => (&a.path, true),
         Action::FileDelete(a) => (&a.path, true),
@@ -110,6 +153,23 @@ fn protection(action: &Action) -> Option<Decision> {
         return Some(Decision::new(Verdict::Ask, "builtin.host-trusted-file", reason));
     }
     None
+}
+
+/// Staged changes are protected like single writes.
+fn protection_of_commit(commit: &Commit) -> Option<Decision> {
+    let mut changes = commit.changes.iter();
+    let trusted = |path: &str, flag: bool| flag || host_trusted(Path::new(path));
+    if let Some(change) = changes.clone().find(|change| trusted(&change.path, change.host_trusted)) {
+        let reason = format!(
+            "{} is run or trusted outside the sandbox (hooks, editor tasks, agent instructions, CI); \
+             a change needs a person",
+            change.path
+        );
+        return Some(Decision::new(Verdict::Ask, "builtin.host-trusted-file", reason));
+    }
+    let secret = changes.find(|change| is_secret(Path::new(&change.path)))?;
+    let reason = format!("{} looks like a file of secrets; changing it needs a person", secret.path);
+    Some(Decision::new(Verdict::Ask, "builtin.secret-file", reason))
 }
 
 #[cfg(test)]
