@@ -7,7 +7,9 @@
 //!
 //! Architecture Invariant: no other crate contains `unsafe` or starts a process.
 
+mod canary;
 mod capture;
+mod cut;
 mod error;
 mod landlock;
 mod launcher;
@@ -19,7 +21,12 @@ mod run;
 mod seccomp;
 mod worker;
 
+pub use canary::{
+    Brief, CANARY_ARG, Canary, Evidence, Line, Outcome, Playground, Verdict, canaries, canary_main, lines,
+    plant_canary,
+};
 pub use capture::{Captured, Tap};
+pub use cut::{WIRES, any as any_cut, is as is_cut};
 pub use error::SandboxError;
 pub use launcher::{LAUNCHER_ARG, launcher_main};
 pub use plan::check_workspace;

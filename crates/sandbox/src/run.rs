@@ -15,6 +15,7 @@ use tokio::process::Child;
 
 use crate::SandboxError;
 use crate::capture::{Captured, Tap};
+use crate::cut;
 use crate::launcher::{LAUNCHER_ARG, Message, PLAN_FD, STATUS_FD, WORKSPACE_FD};
 use crate::plan::Plan;
 use crate::profile::Profile;
@@ -247,6 +248,13 @@ pub(crate) fn launch(
         .stdout(stdout)
         .stderr(stderr)
         .kill_on_drop(true);
+    if let Some(unknown) = cut::unknown() {
+        return Err(SandboxError::Setup {
+            what: "leaving out a wall".into(),
+            why: format!("{unknown:?} is none of {}", cut::WIRES.join(", ")),
+        });
+    }
+    command.envs(cut::variable());
     // SAFETY: between fork and exec this only calls dup2, which is async-signal-safe.
     unsafe {
         command.pre_exec(move || {
