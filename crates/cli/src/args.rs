@@ -37,6 +37,9 @@ pub(crate) enum Verb {
     Vault(VaultVerb),
     /// Show what works on this machine, and what to do about the rest
     Doctor {
+        /// Prove that the sandbox holds here: a hostile program tries to get out; exit status 1 if it can
+        #[arg(long)]
+        prove: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -18,9 +18,11 @@ use args::{Args, Verb};
 use exit::{Exit, Failure};
 
 fn main() {
-    // First of all: this program is also its own sandbox launcher.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == sandbox::LAUNCHER_ARG) {
-        sandbox::launcher_main();
+    // First of all: this program is also its own sandbox launcher, and what tries to get out of the sandbox.
+    match std::env::args_os().nth(1) {
+        Some(arg) if arg == sandbox::LAUNCHER_ARG => sandbox::launcher_main(),
+        Some(arg) if arg == sandbox::CANARY_ARG => sandbox::canary_main(),
+        _ => sandbox::plant_canary(),
     }
     protect_memory();
     let args = Args::parse();
@@ -39,7 +41,8 @@ fn start(args: Args) -> Result<Exit, Failure> {
         Verb::Audit(verb) => commands::audit::audit(verb),
         Verb::Model(verb) => wait_for(commands::model::model(verb)),
         Verb::Vault(verb) => commands::vault::vault(verb),
-        Verb::Doctor { json } => wait_for(commands::doctor::doctor(json)),
+        Verb::Doctor { prove: true, json } => wait_for(commands::prove::prove(&home::Home::find()?, json)),
+        Verb::Doctor { prove: false, json } => wait_for(commands::doctor::doctor(json)),
         Verb::Completions { shell } => commands::docs::completions(shell),
         Verb::Man { directory } => commands::docs::man(&directory),
     }

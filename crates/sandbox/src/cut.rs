@@ -1,8 +1,8 @@
-//! Cutting one wire, to see that a canary notices. Only in builds with the feature `cut`, which are never installed.
+//! Cutting wires, for tests: with the feature `cut`, walls can be left out one at a time, to see that a canary
+//! notices. Without the feature there is no such thing.
 
-/// Names of what can be cut.
-#[cfg(feature = "cut")]
-pub const NAMES: [&str; 15] = [
+/// The walls that can be left out.
+pub const WIRES: &[&str] = &[
     "root",
     "pid-namespace",
     "network-namespace",
@@ -13,21 +13,59 @@ pub const NAMES: [&str; 15] = [
     "environment",
     "close-range",
     "capabilities",
-    "no-new-privs",
     "protect",
     "hide",
     "proxy-addresses",
-    "scratch",
 ];
 
-/// Whether the mechanism `name` is to be left out.
-#[cfg(feature = "cut")]
-pub(crate) fn is(name: &str) -> bool {
-    std::env::var("VARVEL_CUT").is_ok_and(|cut| cut.split(',').any(|one| one == name))
+/// The variable that names the walls to leave out, separated by commas.
+pub(crate) const VARIABLE: &str = "VARVEL_CUT";
+
+/// Whether the wall `name` is left out. Always false without the feature `cut`.
+#[must_use]
+#[cfg(not(feature = "cut"))]
+pub const fn is(_name: &str) -> bool {
+    false
 }
 
-/// Nothing is ever left out.
-#[cfg(not(feature = "cut"))]
-pub(crate) const fn is(_: &str) -> bool {
-    false
+/// Whether the wall `name` is left out.
+#[must_use]
+#[cfg(feature = "cut")]
+pub fn is(name: &str) -> bool {
+    debug_assert!(WIRES.contains(&name), "{name} is in no list");
+    named().any(|cut| cut == name)
+}
+
+/// Whether any wall is left out: then nothing is proven.
+#[must_use]
+pub fn any() -> bool {
+    cfg!(feature = "cut") && named().next().is_some()
+}
+
+/// A name in the variable that is no wall: a test that means another one would pass for nothing.
+pub(crate) fn unknown() -> Option<String> {
+    if cfg!(feature = "cut") { named().find(|cut| !WIRES.contains(&cut.as_str())) } else { None }
+}
+
+/// What the launcher has to be passed.
+pub(crate) fn variable() -> Option<(&'static str, String)> {
+    if cfg!(feature = "cut") { Some((VARIABLE, std::env::var(VARIABLE).ok()?)) } else { None }
+}
+
+fn named() -> impl Iterator<Item = String> {
+    let text = std::env::var(VARIABLE).unwrap_or_default();
+    let names: Vec<_> =
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    names.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_cut_unless_asked() {
+        assert!(WIRES.iter().all(|wire| !is(wire)) && !any() && unknown().is_none());
+        assert!(VARIABLE.starts_with("VARVEL_"));
+    }
 }

@@ -8,6 +8,7 @@
 //! Architecture Invariant: no other crate contains `unsafe` or starts a process.
 
 mod broker;
+mod canary;
 mod capture;
 mod cgroup;
 mod cut;
@@ -27,15 +28,18 @@ mod seccomp;
 mod syscalls;
 mod worker;
 
+pub use canary::{
+    Brief, CANARY_ARG, Canary, Evidence, Line, Outcome, Playground, Verdict, canaries, canary_main, lines,
+    plant_canary,
+};
 pub use capture::{Captured, Tap};
 pub use cgroup::{Controllers, probe as probe_cgroups};
-#[cfg(feature = "cut")]
-pub use cut::NAMES as CUTS;
+pub use cut::{WIRES, any as any_cut, is as is_cut};
 pub use error::SandboxError;
 pub use launcher::{LAUNCHER_ARG, launcher_main};
 pub use network::{Doors, Listeners};
 pub use plan::{StageDirs, check_workspace};
 pub use probe::{Check, probe};
-pub use profile::{Isolation, NetworkAccess, Profile, Profiles, ResourceLimits, Syscalls, WorkspaceAccess};
+pub use profile::{Isolation, NetworkAccess, PROVEN, Profile, Profiles, ResourceLimits, Syscalls, WorkspaceAccess};
 pub use run::{CommandOutput, Exit, Io, Running, Setup, run, start};
 pub use worker::{Pipes, Worker, spawn_worker};

@@ -29,6 +29,9 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("landlock", include_str!("../profiles/landlock.toml")),
 ];
 
+/// The profiles that `varvel doctor --prove` attacks. The others differ from these in data only.
+pub const PROVEN: [&str; 3] = ["workspace", "read-only", "strict"];
+
 /// How the workspace appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -16,6 +16,7 @@ use tokio::process::Child;
 
 use crate::SandboxError;
 use crate::capture::{Captured, Tap};
+use crate::cut;
 use crate::cgroup::{Controllers, Groups};
 use crate::hide::hidden;
 use crate::init::receive_fds;
@@ -405,6 +406,12 @@ pub(crate) fn launch(
     [stdin, stdout, stderr]: [Stdio; 3],
 ) -> Result<Launched, SandboxError> {
     let failed = SandboxError::Launcher;
+    if let Some(unknown) = cut::unknown() {
+        return Err(SandboxError::Setup {
+            what: "leaving out a wall".into(),
+            why: format!("{unknown:?} is none of {}", cut::WIRES.join(", ")),
+        });
+    }
     let (plan_reader, mut lifeline) = io::pipe().map_err(failed)?;
     let (status, status_writer) = UnixStream::pair().map_err(failed)?;
     let workspace = match workspace {
@@ -429,7 +436,7 @@ pub(crate) fn launch(
         .arg(LAUNCHER_ARG)
         .env_clear()
         .env("PATH", path)
-        .envs(cut())
+        .envs(cut::variable())
         .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr)
@@ -451,9 +458,4 @@ pub(crate) fn launch(
     text.push(b'\n');
     lifeline.write_all(&text).map_err(failed)?;
     Ok(Launched { child, lifeline: Some(lifeline), status })
-}
-
-/// Which wires are cut, for the launcher's process.
-fn cut() -> Option<(&'static str, std::ffi::OsString)> {
-    if cfg!(feature = "cut") { std::env::var_os("VARVEL_CUT").map(|cut| ("VARVEL_CUT", cut)) } else { None }
 }

@@ -6,6 +6,8 @@ pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod model;
 pub(crate) mod progress;
+pub(crate) mod proof;
+pub(crate) mod prove;
 pub(crate) mod run;
 pub(crate) mod trail;
 pub(crate) mod vault;
