@@ -67,7 +67,7 @@ pub(crate) fn init(plan: &Plan, ends: &Ends, ids: (u32, u32)) -> Result<i32, Fai
                 Some(workspace) => {
                     let listener = receive_fds(&ours, 1).map_err(Failure::at("starting the broker"))?.pop();
                     // Without one the command did not come so far; its own message says why.
-                    listener.map(|fd| Broker::new(Listener::from(fd), workspace.get(), plan.repositories))
+                    listener.map(|fd| Broker::new(Listener::from(fd), workspace.get(), plan))
                 }
             };
             drop(ours);
@@ -147,7 +147,9 @@ fn narrow(
     keep_capabilities(CapabilitySet::empty()).map_err(Failure::at("dropping capabilities"))?;
     let Some(workspace) = &plan.brokered else { return Ok(()) };
     let workspace = workspace.get();
-    let narrower: Vec<_> = writable.iter().filter(|path| **path != workspace).cloned().collect();
+    let around = plan.around();
+    let narrower: Vec<_> =
+        writable.iter().filter(|path| **path != workspace && !around.contains(path)).cloned().collect();
     landlock::apply(readable, &narrower)?;
     let listener = broker::install()?;
     send_fds(to_broker, b".", &[listener.as_fd()]).map_err(Failure::at("starting the broker"))

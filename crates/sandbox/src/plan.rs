@@ -67,7 +67,7 @@ pub(crate) struct Plan {
     pub(crate) home: RawPath,
     /// A session of its own, without the terminal.
     pub(crate) detach: bool,
-    /// Where the command may change names only through the broker. `None`: nowhere, or no such place is writable.
+    /// The workspace, when the command changes names in it only through the broker.
     pub(crate) brokered: Option<RawPath>,
     /// Whether the broker lets a new `.git` be made.
     pub(crate) repositories: bool,
@@ -125,6 +125,18 @@ pub struct StageDirs {
 }
 
 impl Plan {
+    /// Writable places that contain the brokered workspace, such as the private home. Landlock has no exceptions
+    /// beneath what it allows, so what is written there goes through the broker as well.
+    pub(crate) fn around(&self) -> Vec<PathBuf> {
+        let Some(workspace) = self.brokered.as_ref().map(RawPath::get) else { return Vec::new() };
+        self.mounts
+            .iter()
+            .filter(|mount| matches!(mount.kind, MountKind::Scratch | MountKind::Cache { .. }))
+            .map(|mount| mount.path.get())
+            .filter(|path| workspace.starts_with(path))
+            .collect()
+    }
+
     pub(crate) fn new(profile: &Profile, wanted: Wanted<'_>) -> Result<Self, SandboxError> {
         let home = home();
         let mut mounts = Vec::new();

@@ -91,7 +91,8 @@ pub(crate) fn build(
     if crate::cut::is("pid-namespace") {
         mount(Some("/proc"), &proc, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
     } else {
-        mount(Some("proc"), &proc, Some("proc"), flags, None::<&str>)
+        // Only one's own processes are seen: not pid 1, which is wider than they are.
+        mount(Some("proc"), &proc, Some("proc"), flags, Some("hidepid=ptraceable"))
     }
     .map_err(Failure::at("mounting /proc"))?;
     if crate::cut::is("root") {

@@ -21,6 +21,8 @@ use calls::{Call, parse};
 pub(crate) use notify::{Listener, install};
 use notify::Waiting;
 
+use crate::plan::Plan;
+
 /// Symbolic links followed on the way to a name.
 const MAX_LINKS: usize = 40;
 /// Refusals that are told, at most.
@@ -46,14 +48,25 @@ enum Answer {
 struct Place {
     directory: OwnedFd,
     name: Vec<u8>,
-    /// Relative to the workspace; `None` when it lies outside.
-    path: Option<PathBuf>,
+    /// `None` when it lies where the kernel may decide.
+    path: Option<Brokered>,
+}
+
+/// Where a brokered name is.
+#[derive(Debug, Clone)]
+enum Brokered {
+    /// Relative to the workspace.
+    Workspace(PathBuf),
+    /// In a private place around it, where every name may be used.
+    Private,
 }
 
 /// Answers the calls of one command.
 pub(crate) struct Broker {
     listener: Listener,
     workspace: PathBuf,
+    /// Private places that contain the workspace.
+    around: Vec<PathBuf>,
     repositories: bool,
     /// Directories with a repository that this command has made.
     own: Vec<PathBuf>,
@@ -68,8 +81,16 @@ impl AsFd for Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(listener: Listener, workspace: PathBuf, repositories: bool) -> Self {
-        Self { listener, workspace, repositories, own: Vec::new(), parked: Vec::new(), refused: Vec::new() }
+    pub(crate) fn new(listener: Listener, workspace: PathBuf, plan: &Plan) -> Self {
+        Self {
+            listener,
+            workspace,
+            around: plan.around(),
+            repositories: plan.repositories,
+            own: Vec::new(),
+            parked: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 
     /// Answers the call that has arrived.
@@ -127,17 +148,20 @@ impl Broker {
             Call::Truncate { path, length } => self.truncate(caller, &path, length),
             Call::Directory { at, path, mode } => {
                 let place = self.locate(caller, at, &path, false)?;
-                let Some(inside) = &place.path else { return Ok(Answer::Kernel) };
-                let repository = self.repositories && self.may_found(&place, inside);
-                if !repository && self.guarded(inside) {
-                    return Ok(Answer::Refused(inside.clone()));
+                let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
+                let repository = match brokered {
+                    Brokered::Workspace(path) if self.repositories => self.may_found(&place, path).then_some(path),
+                    _ => None,
+                };
+                if let Some(path) = self.guarded(brokered).filter(|_| repository.is_none()) {
+                    return Ok(Answer::Refused(path.to_owned()));
                 }
                 let mode = Mode::from_raw_mode(mode & !caller.umask()?);
                 let made = rustix::fs::mkdirat(&place.directory, place.name.as_slice(), mode);
-                if repository && made.is_ok() {
+                if let Some(path) = repository.filter(|_| made.is_ok()) {
                     // Beneath the workspace's own root the rest stays guarded.
-                    let root = inside.parent().filter(|parent| *parent != Path::new(""));
-                    self.own.push(root.unwrap_or(inside).to_owned());
+                    let root = path.parent().filter(|parent| *parent != Path::new(""));
+                    self.own.push(root.unwrap_or(path).to_owned());
                 }
                 Ok(Answer::Done(made))
             }
@@ -177,10 +201,10 @@ impl Broker {
         place: &Place,
         change: impl FnOnce(&Place) -> Result<(), Errno>,
     ) -> Result<Answer, Errno> {
-        Ok(match &place.path {
-            None => Answer::Kernel,
-            Some(inside) if self.guarded(inside) => Answer::Refused(inside.clone()),
-            Some(_) => Answer::Done(change(place)),
+        let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
+        Ok(match self.guarded(brokered) {
+            Some(path) => Answer::Refused(path.to_owned()),
+            None => Answer::Done(change(place)),
         })
     }
 
@@ -201,9 +225,9 @@ impl Broker {
         let exclusive = flags.contains(OFlags::CREATE | OFlags::EXCL);
         let follow = !exclusive && !flags.contains(OFlags::NOFOLLOW);
         let place = self.locate(caller, at, path, follow)?;
-        let Some(inside) = &place.path else { return Ok(Answer::Kernel) };
-        if self.guarded(inside) {
-            return Ok(Answer::Refused(inside.clone()));
+        let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
+        if let Some(path) = self.guarded(brokered) {
+            return Ok(Answer::Refused(path.to_owned()));
         }
         let there = rustix::fs::statat(&place.directory, place.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
         let mode = match &there {
@@ -248,7 +272,7 @@ impl Broker {
     ) -> Result<Answer, Errno> {
         let base = if path.starts_with(b"/") { None } else { Some(caller.directory(at)?) };
         let directory = open_directory(base.as_ref(), path)?;
-        if self.inside(&where_is(&directory)?).is_none() {
+        if self.brokered(&where_is(&directory)?).is_none() {
             return Ok(Answer::Kernel);
         }
         let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask()?);
@@ -275,9 +299,9 @@ impl Broker {
         flags: AtFlags,
     ) -> Result<Answer, Errno> {
         let place = self.locate(caller, at, path, false)?;
-        let Some(inside) = &place.path else { return Ok(Answer::Kernel) };
-        if self.guarded(inside) {
-            return Ok(Answer::Refused(inside.clone()));
+        let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
+        if let Some(path) = self.guarded(brokered) {
+            return Ok(Answer::Refused(path.to_owned()));
         }
         let translated = caller.translate(from.to_vec());
         if translated != from {
@@ -293,8 +317,8 @@ impl Broker {
         }
         let source = self.locate(caller, from_at, from, flags.contains(AtFlags::SYMLINK_FOLLOW))?;
         // Another name for a guarded file would be a way to change it.
-        if let Some(path) = source.path.as_ref().filter(|path| self.guarded(path)) {
-            return Ok(Answer::Refused(path.clone()));
+        if let Some(path) = source.path.as_ref().and_then(|brokered| self.guarded(brokered)) {
+            return Ok(Answer::Refused(path.to_owned()));
         }
         let linked = rustix::fs::linkat(
             &source.directory,
@@ -320,16 +344,24 @@ impl Broker {
         }
         let exchange = flags.contains(RenameFlags::EXCHANGE);
         for (place, other, arrives) in [(&source, &target, exchange), (&target, &source, true)] {
-            let Some(inside) = &place.path else { continue };
-            // A directory that is moved to the beginning of a guarded path brings its content there.
+            let Some(brokered) = &place.path else { continue };
+            if let Some(path) = self.guarded(brokered) {
+                return Ok(Answer::Refused(path.to_owned()));
+            }
+            let Brokered::Workspace(path) = brokered else { continue };
+            // A directory that is moved to the beginning of a guarded path brings its content there; one that comes
+            // from where packages are unpacked was not looked at.
             let moved = || {
                 let stat = rustix::fs::statat(&other.directory, other.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
                 !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
             };
-            let unpacked = other.path.as_ref().is_some_and(|from| policy::packaged(from));
-            let leads = policy::leads_to_guarded(inside) || (unpacked && !policy::packaged(inside));
-            if self.guarded(inside) || (arrives && leads && !self.own_repository(inside) && moved()) {
-                return Ok(Answer::Refused(inside.clone()));
+            let unpacked = match &other.path {
+                Some(Brokered::Workspace(from)) => policy::packaged(from),
+                _ => true,
+            };
+            let leads = policy::leads_to_guarded(path) || (unpacked && !policy::packaged(path));
+            if arrives && leads && !self.own_repository(path) && moved() {
+                return Ok(Answer::Refused(path.clone()));
             }
         }
         let renamed = rustix::fs::renameat_with(
@@ -368,19 +400,29 @@ impl Broker {
                 continue;
             }
             let name = name.to_vec();
-            let path = self.inside(&where_is(&directory)?).map(|parent| parent.join(os(&name)));
+            let path = self.brokered(&where_is(&directory)?).map(|place| match place {
+                Brokered::Workspace(parent) => Brokered::Workspace(parent.join(os(&name))),
+                Brokered::Private => Brokered::Private,
+            });
             return Ok(Place { directory, name, path });
         }
         Err(Errno::LOOP)
     }
 
-    /// `path` relative to the workspace, when it lies in it.
-    fn inside(&self, path: &Path) -> Option<PathBuf> {
-        path.strip_prefix(&self.workspace).ok().map(Path::to_owned)
+    /// What the broker has to do with a directory.
+    fn brokered(&self, directory: &Path) -> Option<Brokered> {
+        match directory.strip_prefix(&self.workspace) {
+            Ok(path) => Some(Brokered::Workspace(path.to_owned())),
+            Err(_) if self.around.iter().any(|around| directory.starts_with(around)) => Some(Brokered::Private),
+            Err(_) => None,
+        }
     }
 
-    fn guarded(&self, path: &Path) -> bool {
-        !crate::cut::is("protect") && policy::guarded(path) && !self.own_repository(path)
+    /// The path, when its name is one that the host later runs or trusts.
+    fn guarded<'b>(&self, brokered: &'b Brokered) -> Option<&'b Path> {
+        let Brokered::Workspace(path) = brokered else { return None };
+        let guarded = policy::guarded(path) && !self.own_repository(path);
+        (guarded && !crate::cut::is("protect")).then_some(path)
     }
 
     /// Whether the command has made the repository that `path` lies in.
