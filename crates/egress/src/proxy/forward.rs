@@ -1,0 +1,302 @@
+//! One HTTP request and its answer: decided on, sent on, counted. The only path of requests that can be seen.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use action::Connect;
+use bytes::Bytes;
+use gate::{Authorized, GateError};
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::Proxy;
+use super::http::{Answer, BoxError, MAX_HEAD, MAX_HEADERS, outgoing, strip};
+use super::refusal::{Carried, Failure, Refusal, Stop, Traffic};
+use super::stream::BoxIo;
+use super::traffic::{Counted, Counts};
+use crate::client::innermost;
+
+/// A request on its way.
+pub(super) struct Forward {
+    pub(super) connect: Connect,
+    pub(super) request: Request<Incoming>,
+    pub(super) tls: bool,
+    /// As in [`Proxy::dial`].
+    pub(super) only: Option<IpAddr>,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+/// A connection to a server that can take another request of the same client.
+pub(super) struct Upstream {
+    sender: SendRequest<Incoming>,
+    /// What moves its bytes. It holds nothing of the gate.
+    _task: Abort,
+    counts: Arc<Counts>,
+    address: SocketAddr,
+    connect: Connect,
+    tls: bool,
+    only: Option<IpAddr>,
+}
+
+/// Ends a task when it is dropped.
+struct Abort(AbortHandle);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Upstream {
+    /// Whether it leads where `forward` wants to go.
+    fn fits(&self, forward: &Forward) -> bool {
+        self.connect.destination == forward.connect.destination
+            && self.tls == forward.tls
+            && self.only == forward.only
+            && !self.sender.is_closed()
+    }
+}
+
+impl Proxy<'_> {
+    /// Takes a request from the wish to the end of its answer.
+    pub(super) async fn forward(&self, forward: Forward, upstream: &mut Option<Upstream>) {
+        let connect = forward.connect.clone();
+        let at = connect.destination.clone();
+        let mut waiting = Some(forward);
+        let mut reply = None;
+        let result = match self.check_budget(&connect) {
+            Err(stop) => Err(GateError::Failed(Failure::from(stop))),
+            Ok(()) => {
+                let exchange = async |authorized| {
+                    let Some(forward) = waiting.take() else { return Err(Failure::from(Stop::Client)) };
+                    self.exchange(authorized, forward, upstream, &mut reply).await
+                };
+                self.gate.perform(connect, exchange).await
+            }
+        };
+        match result {
+            Ok(_) => self.count_made(),
+            Err(error) => {
+                self.note(&at, &error);
+                if let Some(reply) = waiting.map(|forward| forward.reply).or(reply) {
+                    // A client that went away is not told.
+                    let _ = reply.send(Err(Refusal::of(&at, &error)));
+                }
+            }
+        }
+    }
+
+    /// Sends an authorised request and passes the answer on. Until the answer begins, `unanswered` holds the way to
+    /// tell the client about a failure.
+    async fn exchange(
+        &self,
+        authorized: Authorized<Connect>,
+        forward: Forward,
+        upstream: &mut Option<Upstream>,
+        unanswered: &mut Option<oneshot::Sender<Answer>>,
+    ) -> Result<Carried, Failure> {
+        let clock = Instant::now();
+        let known = upstream.take().filter(|upstream| upstream.fits(&forward));
+        let Forward { request, reply, tls, only, .. } = forward;
+        let reply = unanswered.insert(reply);
+        let (mut parts, body) = request.into_parts();
+        let at = authorized.action().destination.clone();
+        let bad = |refusal: Refusal| Stop::Broken { at: at.to_string(), why: refusal.text };
+        outgoing(&mut parts, &at, tls).map_err(bad)?;
+        let mut request = Request::from_parts(parts, body);
+
+        // A kept connection may have been closed by the server just now; then the request was not sent.
+        let mut server = None;
+        if let Some(mut kept) = known
+            && kept.sender.ready().await.is_ok()
+        {
+            server = Some(kept);
+        }
+        let mut before = server.as_ref().map_or((0, 0), |kept| (kept.counts.out(), kept.counts.inward()));
+        let (server, sent) = loop {
+            let fresh = server.is_none();
+            let mut now = match server.take() {
+                Some(kept) => kept,
+                None => self.open(&authorized, tls, only).await?,
+            };
+            let sending = now.sender.try_send_request(request);
+            let counts = Arc::clone(&now.counts);
+            let sent = tokio::select! {
+                sent = sending => sent,
+                () = counts.idle(self.settings.limits.idle) => return Err(self.failed(&now, before, clock, Stop::Idle)),
+                () = reply.closed() => return Err(self.failed(&now, before, clock, Stop::Client)),
+                () = self.ended() => return Err(self.failed(&now, before, clock, Stop::Ended)),
+            };
+            match sent {
+                Err(mut error) if !fresh && error.message().is_some() => match error.take_message() {
+                    Some(again) => {
+                        request = again;
+                        before = (0, 0);
+                    }
+                    None => break (now, Err(error.into_error())),
+                },
+                Err(error) => break (now, Err(error.into_error())),
+                Ok(response) => break (now, Ok(response)),
+            }
+        };
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                let stop = self.broken(authorized.action(), &error);
+                return Err(self.failed(&server, before, clock, stop));
+            }
+        };
+        strip(response.headers_mut());
+        let status = response.status().as_u16();
+        if status == 101 {
+            let why = "it switches to another protocol, which was not asked for".to_owned();
+            return Err(self.failed(&server, before, clock, Stop::Broken { at: at.to_string(), why }));
+        }
+
+        // The answer goes to the client as it comes; this waits for its end.
+        let (done, end) = oneshot::channel();
+        let response = response.map(|body| Watched { body, done: Some(done) }.boxed_unsync());
+        let answered = unanswered.take().map(|reply| reply.send(Ok(response)));
+        if !matches!(answered, Some(Ok(()))) {
+            return Err(self.failed(&server, before, clock, Stop::Client));
+        }
+        let end = tokio::select! {
+            end = end => end.unwrap_or(End::Dropped),
+            () = server.counts.idle(self.settings.limits.idle) => return Err(self.failed(&server, before, clock, Stop::Idle)),
+            () = self.ended() => return Err(self.failed(&server, before, clock, Stop::Ended)),
+        };
+        let traffic = traffic(&server, before, clock);
+        match end {
+            End::Whole => {
+                *upstream = Some(server);
+                Ok(Carried { traffic, status: Some(status), reset: false })
+            }
+            End::Broken if self.budget.is_spent() => {
+                Err(Failure { stop: self.refuse(authorized.action(), self.spent()), traffic })
+            }
+            End::Broken | End::Dropped => Ok(Carried { traffic, status: Some(status), reset: true }),
+        }
+    }
+
+    /// A new connection for requests.
+    async fn open(
+        &self,
+        authorized: &Authorized<Connect>,
+        tls: bool,
+        only: Option<IpAddr>,
+    ) -> Result<Upstream, Failure> {
+        let clock = Instant::now();
+        let (stream, address) = self.dial(authorized, only).await?;
+        let connect = authorized.action().clone();
+        let counts = Arc::new(Counts::default());
+        let failed = |stop| Failure {
+            stop,
+            traffic: Traffic {
+                address: Some(address),
+                out: counts.out(),
+                inward: counts.inward(),
+                time: clock.elapsed(),
+            },
+        };
+        let counted = Counted::new(stream, Arc::clone(&counts), Arc::clone(&self.budget));
+        let stream: BoxIo = if tls {
+            self.secure(&connect.destination.host, counted).await.map_err(failed)?
+        } else {
+            Box::new(counted)
+        };
+        let handshake = http1::Builder::new()
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .handshake::<_, Incoming>(TokioIo::new(stream))
+            .await;
+        let (sender, connection) = handshake.map_err(|error| failed(self.broken(&connect, &error)))?;
+        // Its errors are seen by whoever waits for the answer.
+        let task = Abort(tokio::spawn(async move { drop(connection.await) }).abort_handle());
+        Ok(Upstream { sender, _task: task, counts, address, connect, tls, only })
+    }
+
+    fn broken(&self, connect: &Connect, error: &hyper::Error) -> Stop {
+        if self.budget.is_spent() {
+            return self.refuse(connect, self.spent());
+        }
+        Stop::Broken { at: connect.destination.to_string(), why: innermost(error) }
+    }
+
+    fn failed(&self, server: &Upstream, before: (u64, u64), clock: Instant, stop: Stop) -> Failure {
+        Failure { stop, traffic: traffic(server, before, clock) }
+    }
+}
+
+/// What went over a connection since `before`.
+fn traffic(server: &Upstream, before: (u64, u64), clock: Instant) -> Traffic {
+    Traffic {
+        address: Some(server.address),
+        out: server.counts.out().saturating_sub(before.0),
+        inward: server.counts.inward().saturating_sub(before.1),
+        time: clock.elapsed(),
+    }
+}
+
+/// How an answer's body ended.
+enum End {
+    Whole,
+    Broken,
+    Dropped,
+}
+
+/// A body that says when it has ended.
+struct Watched {
+    body: Incoming,
+    done: Option<oneshot::Sender<End>>,
+}
+
+impl Watched {
+    fn end(&mut self, end: End) {
+        if let Some(done) = self.done.take() {
+            // Nobody waits any more: the command has ended.
+            let _ = done.send(end);
+        }
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            None => self.end(End::Whole),
+            Some(Err(_)) => self.end(End::Broken),
+            Some(Ok(_)) if self.body.is_end_stream() => self.end(End::Whole),
+            Some(Ok(_)) => {}
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let end = if self.body.is_end_stream() { End::Whole } else { End::Dropped };
+        self.end(end);
+    }
+}
