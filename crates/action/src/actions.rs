@@ -61,9 +61,9 @@ pub struct Command {
     pub directory: Target,
     /// Name of the sandbox profile.
     pub profile: String,
-    /// Sockets of the machine that the profile lets it use, such as the SSH agent's.
+    /// What the profile gives it that others do not have and that needs a person, such as the SSH agent's socket.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sockets: Vec<String>,
+    pub privileges: Vec<String>,
     /// Wall-clock limit; the whole process tree is killed then. `None` only for commands a person typed.
     #[serde(serialize_with = "seconds")]
     pub timeout: Option<Duration>,

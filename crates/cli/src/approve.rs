@@ -1,49 +1,84 @@
 //! Asking the person at the terminal.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::future::Future;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use action::Action;
-use gate::{Answer, Approver, Nobody, Question};
+use action::{Action, Destination};
+use gate::{Answer, Approver, Question};
+use tokio::sync::Mutex;
 
+use crate::grants;
 use crate::status::Status;
 use crate::terminal::{self, BOLD, DIM, styled};
 
+/// What can be answered.
+const CHOICES: &str = "[y] yes  [s] yes, for this session  [n] no  or say what to do instead: ";
+/// The same for connections.
+const NETWORK_CHOICES: &str = "[y] once  [s] for this session  [a] always  [n] no  or say what to do instead: ";
 /// Lines of a diff that are shown before asking.
 const DIFF_LINES: usize = 60;
 /// Longest answer, in bytes.
 const MAX_ANSWER: u64 = 4096;
 
-/// The person at the terminal, if there is one; else nobody.
-pub(crate) fn approver(status: Rc<Status>) -> Box<dyn Approver> {
+/// The person at the terminal, if there is one. What they allow for good is written to `network_file`.
+pub(crate) fn approver(status: Rc<Status>, network_file: PathBuf) -> Option<Box<dyn Approver>> {
     // Not standard input: the prompt may have come from there.
     if terminal::stderr_is_terminal() && File::open("/dev/tty").is_ok() {
-        Box::new(Person(status))
+        Some(Box::new(Person { status, network_file, asking: Mutex::default() }))
     } else {
-        Box::new(Nobody)
+        None
     }
 }
 
-struct Person(Rc<Status>);
+struct Person {
+    status: Rc<Status>,
+    network_file: PathBuf,
+    /// One question at a time: a command's connections ask side by side. What was said about a destination is kept, for
+    /// those that were waiting in line behind it.
+    asking: Mutex<HashMap<Destination, Answer>>,
+}
 
 impl Approver for Person {
     fn ask<'a>(&'a self, question: Question<'a>) -> Pin<Box<dyn Future<Output = Answer> + 'a>> {
         Box::pin(async move {
-            self.0.idle();
+            let mut said = self.asking.lock().await;
+            let destination = match question.action {
+                Action::Connect(connect) => Some(&connect.destination),
+                _ => None,
+            };
+            if let Some(answer) = destination.and_then(|destination| said.get(destination)) {
+                return answer.clone();
+            }
+            self.status.idle();
             show(&question);
-            loop {
-                let choices = "[y] yes  [s] yes, for this session  [n] no  or say what to do instead: ";
+            let answer = loop {
+                let choices = if destination.is_some() { NETWORK_CHOICES } else { CHOICES };
                 terminal::err(&styled(BOLD, choices));
                 let Ok(Some(line)) = tokio::task::spawn_blocking(read_line).await else {
                     return Answer::Nobody;
                 };
-                if let Some(answer) = parse(&line) {
-                    return answer;
+                match (parse(&line), destination) {
+                    (Some(Answer::Always), Some(destination)) => {
+                        match grants::allow(&self.network_file, &destination.to_string()) {
+                            Ok(_) => break Answer::Always,
+                            Err(failure) => terminal::error(&failure.message),
+                        }
+                    }
+                    (Some(Answer::Always) | None, _) => {}
+                    (Some(answer), _) => break answer,
                 }
+            };
+            if let Some(destination) = destination
+                && answer != Answer::Once
+            {
+                said.insert(destination.clone(), answer.clone());
             }
+            answer
         })
     }
 }
@@ -90,6 +125,7 @@ fn parse(line: &str) -> Option<Answer> {
         "" => return None,
         "y" | "yes" => Answer::Once,
         "s" | "session" => Answer::Session,
+        "a" | "always" => Answer::Always,
         "n" | "no" => Answer::No { instead: None },
         // A slip of the finger must not become an instruction.
         short if short.chars().count() < 3 => return None,
@@ -105,6 +141,7 @@ mod tests {
     fn answers() {
         assert_eq!(parse(" Y \n"), Some(Answer::Once));
         assert_eq!(parse("session"), Some(Answer::Session));
+        assert_eq!(parse("a"), Some(Answer::Always));
         assert_eq!(parse("no"), Some(Answer::No { instead: None }));
         assert_eq!(
             parse("use the other file"),

@@ -35,6 +35,12 @@ pub(crate) enum Verb {
     /// Keep keys for model providers
     #[command(subcommand)]
     Vault(VaultVerb),
+    /// Show the profiles of the sandbox
+    #[command(subcommand)]
+    Sandbox(SandboxVerb),
+    /// Show and change where confined commands may connect to
+    #[command(subcommand)]
+    Network(NetworkVerb),
     /// Show what works on this machine, and what to do about the rest
     Doctor {
         /// Prove that the sandbox holds here: a hostile program tries to get out; exit status 1 if it can
@@ -135,6 +141,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Repair")]
     pub(crate) attempts: usize,
 
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+
     /// How to report
     #[arg(long, short, value_enum, default_value_t = Output::Text, help_heading = "Output")]
     pub(crate) output: Output,
@@ -148,9 +157,11 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExecArgs {
-    /// Sandbox profile: workspace or read-only
-    #[arg(long, short, value_name = "NAME", default_value = "workspace")]
-    pub(crate) profile: String,
+    /// Sandbox profile, as in `varvel sandbox list` [default: the one meant for the command, else workspace]
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     /// Stop it after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
@@ -160,6 +171,69 @@ pub(crate) struct ExecArgs {
     /// The command
     #[arg(required = true, last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<String>,
+}
+
+/// Where confined commands may connect to, for this once.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct NetworkArgs {
+    /// Let commands connect to HOST, HOST:PORT, *.HOST:PORT, or with `METHOD URL/PATH`; may be given several times
+    #[arg(long, value_name = "RULE")]
+    pub(crate) allow: Vec<String>,
+    /// Let this host have an address of this machine or a private network
+    #[arg(long, value_name = "HOST")]
+    pub(crate) allow_private: Vec<String>,
+    /// Open the encrypted connections to this host, so that rules can look at methods and paths
+    #[arg(long, value_name = "HOST")]
+    pub(crate) inspect: Vec<String>,
+    /// Most megabytes that one command may move over the network
+    #[arg(long, value_name = "MB")]
+    pub(crate) max_network: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxVerb {
+    /// Name the profiles
+    List,
+    /// Show what a profile lets a command see and do
+    Show {
+        /// Its name
+        #[arg(default_value = "workspace")]
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkVerb {
+    /// Show the rules that are in force, and where each stands
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Allow something for good
+    Allow {
+        /// HOST, HOST:PORT, *.HOST:PORT, or `METHOD URL/PATH`
+        rule: String,
+    },
+    /// Take back what was allowed for good
+    Forget {
+        /// The rule, as `list` shows it
+        rule: String,
+    },
+    /// Say what would become of a connection, and by which rule; exit status 3 when it would not be made
+    Check {
+        /// HOST:PORT or a URL
+        to: String,
+        /// HTTP method, where the request can be seen
+        #[arg(long)]
+        method: Option<String>,
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use action::Autonomy;
 use llm::Price;
+use policy::NetworkConfig;
 use serde::Deserialize;
 
 use crate::exit::Failure;
@@ -25,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
     /// US dollars for a million tokens, by model.
     pub(crate) prices: BTreeMap<String, Price>,
+    /// Where confined commands may connect to.
+    pub(crate) network: NetworkConfig,
 }
 
 /// Settings of one provider.
@@ -45,14 +48,10 @@ impl Config {
     /// Reads the file; an absent one is empty.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let failed = |why: String| Failure::usage(format!("{}: {why}", path.display()));
-        let file = match std::fs::File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(failed(error.to_string())),
-        };
-        let mut text = String::new();
-        file.take(MAX_CONFIG).read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
-        Self::parse(&text).map_err(failed)
+        match read(path).map_err(|error| failed(error.to_string()))? {
+            Some(text) => Self::parse(&text).map_err(failed),
+            None => Ok(Self::default()),
+        }
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -62,6 +61,21 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// A file of settings as text; `None` when there is none.
+pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.take(MAX_CONFIG + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than 1 MB"));
+    }
+    Ok(Some(text))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use gate::GateError;
 use ledger::LedgerError;
 use sandbox::SandboxError;
+use tools::ConfinedError;
 
 /// The exit status of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +58,25 @@ impl From<LedgerError> for Failure {
     }
 }
 
+impl From<GateError<ConfinedError>> for Failure {
+    fn from(error: GateError<ConfinedError>) -> Self {
+        match error {
+            GateError::Failed(ConfinedError::Sandbox(error)) => GateError::Failed(error).into(),
+            GateError::Refused { .. } | GateError::Unanswered { .. } => {
+                Self { exit: Exit::REFUSED, message: error.to_string() }
+            }
+            other => Self::failed(other),
+        }
+    }
+}
+
 impl From<GateError<SandboxError>> for Failure {
     fn from(error: GateError<SandboxError>) -> Self {
         let exit = match &error {
             GateError::Refused { .. } | GateError::Unanswered { .. } => Exit::REFUSED,
             GateError::Failed(SandboxError::Exec { not_found: true, .. }) => Exit::from_code(127),
             GateError::Failed(SandboxError::Exec { .. }) => Exit::from_code(126),
-            GateError::Failed(SandboxError::NoSuchProfile { .. }) => Exit::USAGE,
+            GateError::Failed(SandboxError::NoSuchProfile { .. } | SandboxError::Profile { .. }) => Exit::USAGE,
             _ => Exit::FAILED,
         };
         Self { exit, message: error.to_string() }

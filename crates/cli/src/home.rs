@@ -46,6 +46,16 @@ impl Home {
         &self.config
     }
 
+    /// What a person allowed for good when asked, beside the configuration.
+    pub(crate) fn network_file(&self) -> PathBuf {
+        self.config.with_file_name("network.toml")
+    }
+
+    /// A person's own sandbox profiles.
+    pub(crate) fn profiles(&self) -> PathBuf {
+        self.config.with_file_name("profiles")
+    }
+
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         Config::read(&self.config)
     }

@@ -4,7 +4,9 @@ mod approve;
 mod args;
 mod commands;
 mod config;
+mod confinement;
 mod exit;
+mod grants;
 mod home;
 mod model;
 mod sessions;
@@ -40,6 +42,8 @@ fn start(args: Args) -> Result<Exit, Failure> {
         Verb::Exec(exec) => wait_for(commands::exec::exec(exec)),
         Verb::Audit(verb) => commands::audit::audit(verb),
         Verb::Model(verb) => wait_for(commands::model::model(verb)),
+        Verb::Sandbox(verb) => commands::sandbox::sandbox(verb),
+        Verb::Network(verb) => commands::network::network(verb),
         Verb::Vault(verb) => commands::vault::vault(verb),
         Verb::Doctor { prove: true, json } => wait_for(commands::prove::prove(&home::Home::find()?, json)),
         Verb::Doctor { prove: false, json } => wait_for(commands::doctor::doctor(json)),

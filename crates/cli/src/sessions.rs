@@ -3,7 +3,7 @@
 use action::{Actor, Autonomy, SessionId};
 use gate::{Approver, Gate, Limits, Nobody};
 use ledger::{Ledger, Sequence};
-use policy::{BY_HAND, Policy};
+use policy::{BY_HAND, NetworkRules, Policy};
 use serde_json::Value;
 
 use crate::exit::Failure;
@@ -18,16 +18,27 @@ const AGENT: &str = "varvel";
 pub(crate) fn agent(
     home: &Home,
     mode: Autonomy,
+    network: NetworkRules,
     limits: Limits,
     approver: Box<dyn Approver>,
     about: Value,
 ) -> Result<(Gate, Sequence), Failure> {
-    open(home, AGENT, Policy::new(mode), limits, approver, about)
+    open(home, AGENT, Policy::new(mode).with_network(network), limits, approver, about)
 }
 
 /// Starts a session of the person, for something typed by hand.
 pub(crate) fn by_hand(home: &Home, about: Value) -> Result<(Gate, Sequence), Failure> {
-    open(home, BY_HAND, Policy::new(Autonomy::Observe), Limits::default(), Box::new(Nobody), about)
+    command(home, NetworkRules::default(), about)
+}
+
+/// The same for a command, whose connections these rules decide.
+pub(crate) fn command(
+    home: &Home,
+    network: NetworkRules,
+    about: Value,
+) -> Result<(Gate, Sequence), Failure> {
+    let policy = Policy::new(Autonomy::Observe).with_network(network);
+    open(home, BY_HAND, policy, Limits::default(), Box::new(Nobody), about)
 }
 
 fn open(

@@ -101,7 +101,7 @@ pub struct ProxySettings {
     /// should have the same.
     pub rules: NetworkRules,
     /// The authority for inspected TLS; needed when the rules inspect anything.
-    pub ca: Option<SessionCa>,
+    pub ca: Option<Arc<SessionCa>>,
     /// Roots that servers are verified against in addition to the system's.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Finds addresses.

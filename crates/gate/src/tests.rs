@@ -83,7 +83,7 @@ impl Place {
             argv: vec!["true".into()],
             directory: self.root.resolve(".").unwrap(),
             profile: "workspace".into(),
-            sockets: Vec::new(),
+            privileges: Vec::new(),
             timeout: None,
         }
     }

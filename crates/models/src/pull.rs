@@ -271,7 +271,7 @@ impl Pull<'_> {
             argv: argv.map(str::to_owned).to_vec(),
             directory: root.resolve(".").map_err(|error| refused(&error))?,
             profile: DOWNLOAD_PROFILE.to_owned(),
-            sockets: Vec::new(),
+            privileges: Vec::new(),
             timeout: Some(PACKAGE_TIMEOUT),
         };
         let io = Io::Captured { limit: OUTPUT_KEPT, tap: None };

@@ -126,12 +126,12 @@ fn protection(action: &Action) -> Option<Decision> {
             let reason = "this profile has the machine's network; only a person can use it";
             return Some(Decision::new(Verdict::Deny, "builtin.network-profile", reason));
         }
-        Action::Command(a) if !a.sockets.is_empty() => {
+        Action::Command(a) if !a.privileges.is_empty() => {
             let reason = format!(
-                "the command could speak to what listens at {}, outside of the sandbox",
-                a.sockets.join(", ")
+                "the command would get what others do not have: {}",
+                a.privileges.join(", ")
             );
-            return Some(Decision::new(Verdict::Ask, "builtin.socket", reason));
+            return Some(Decision::new(Verdict::Ask, "builtin.privilege", reason));
         }
         Action::Commit(a) => return protection_of_commit(a),
         Action::FileRead(a) => (&a.path, false),

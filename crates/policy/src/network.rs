@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use action::{Connect, Decision, Destination, Verdict};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use address::{AddressClass, classify};
 pub use host::{HostError, normal_host};
@@ -31,7 +31,7 @@ pub const UNSEEN: &str = "network.unseen-request";
 const MAX_RULES: usize = 10_000;
 
 /// Rules of the network as they stand in a file, under `[network]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
     /// Patterns that may be connected to.

@@ -31,7 +31,7 @@ fn levels() {
         argv: vec!["ls".into()],
         directory: here,
         profile: "workspace".into(),
-        sockets: vec![],
+        privileges: vec![],
         timeout: None,
     }
     .action();
@@ -57,7 +57,7 @@ fn levels() {
         argv: vec!["pip".into()],
         directory: here,
         profile: DOWNLOAD_PROFILE.into(),
-        sockets: Vec::new(),
+        privileges: Vec::new(),
         timeout: None,
     }
     .action();
@@ -173,12 +173,12 @@ fn sockets_of_the_machine_ask_at_every_level() {
         argv: vec!["ssh".into()],
         directory: here,
         profile: "workspace".into(),
-        sockets: vec!["ssh-agent".into()],
+        privileges: vec!["ssh-agent".into()],
         timeout: None,
     }
     .action();
     let decision = Policy::new(Autonomy::Auto).decide(&agent(), &command);
-    assert_eq!((decision.verdict, decision.rule.as_str()), (Verdict::Ask, "builtin.socket"));
+    assert_eq!((decision.verdict, decision.rule.as_str()), (Verdict::Ask, "builtin.privilege"));
     assert_eq!(Policy::new(Autonomy::Observe).decide(&agent(), &command).verdict, Verdict::Deny);
     let person = Actor { agent: BY_HAND.into(), ..agent() };
     assert_eq!(Policy::new(Autonomy::Auto).decide(&person, &command).verdict, Verdict::Allow);

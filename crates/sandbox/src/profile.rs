@@ -17,7 +17,7 @@ const MAX_TEXT: usize = 256 * 1024;
 const BELOW: &str = "...";
 
 /// The built-in profiles that a command can be run with: name and text.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 10] = [
     ("workspace", include_str!("../profiles/workspace.toml")),
     ("read-only", include_str!("../profiles/read-only.toml")),
     ("workspace+net", include_str!("../profiles/workspace+net.toml")),
@@ -26,6 +26,7 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("npm", include_str!("../profiles/npm.toml")),
     ("pip", include_str!("../profiles/pip.toml")),
     ("git", include_str!("../profiles/git.toml")),
+    ("git-clone", include_str!("../profiles/git-clone.toml")),
     ("landlock", include_str!("../profiles/landlock.toml")),
 ];
 
@@ -130,6 +131,20 @@ pub struct Profile {
     pub fixed: BTreeMap<String, String>,
     /// Resource limits.
     pub limits: ResourceLimits,
+}
+
+impl Profile {
+    /// What it gives a command that needs a person, in words.
+    #[must_use]
+    pub fn privileges(&self) -> Vec<String> {
+        let sockets = crate::plan::sockets(self);
+        let mut all: Vec<String> =
+            sockets.iter().map(|path| format!("the socket {}", action::printable(path))).collect();
+        if self.repositories {
+            all.push("new repositories, whose settings the host would follow".to_owned());
+        }
+        all
+    }
 }
 
 /// A profile as it is written down.

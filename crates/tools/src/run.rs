@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use action::{Command, Effect};
+use action::Effect;
 use redact::Source;
 use sandbox::{Exit, Io};
 use serde::Deserialize;
@@ -33,22 +33,24 @@ impl Toolbox<'_> {
         }
         self.redactor.check(&args.command)?;
         let limit = Duration::from_secs(args.timeout.unwrap_or(DEFAULT_TIMEOUT).clamp(1, MAX_TIMEOUT));
-        let effect = Command {
-            argv: vec!["/bin/sh".into(), "-c".into(), args.command.clone()],
-            directory: self.target(".")?,
-            profile: "workspace".into(),
-            sockets: Vec::new(),
-            timeout: Some(limit),
-        };
+        let argv = vec!["/bin/sh".into(), "-c".into(), args.command.clone()];
+        let effect = self
+            .confinement
+            .command(argv, self.target(".")?, None, Some(limit))
+            .map_err(|error| Failure::Told(error.to_string()))?;
         let what = effect.action().summary();
         let mut tap = |bytes: &[u8]| observer.output(bytes);
         let io = Io::Captured { limit: self.limit, tap: Some(&mut tap) };
         let ran = self
             .gate
-            .perform(effect, async |authorized| sandbox::run(authorized, io).await)
+            .perform(effect, async |authorized| {
+                self.confinement.run(self.gate, authorized, io, None).await
+            })
             .await
             .map_err(|error| Failure::from_gate(what, error))?
             .value;
+        let refusals = ran.refusals();
+        let ran = ran.command;
         let seconds = ran.duration.as_secs_f64();
         let (line, brief) = match &ran.exit {
             Exit::Code(code) => (format!("exit status {code}"), format!("exit {code}, {seconds:.1} s")),
@@ -61,7 +63,11 @@ impl Toolbox<'_> {
                 format!("stopped: more than {what}"),
             ),
         };
-        let text = format!("{line}\n{}", ran.output.text());
+        let mut text = format!("{line}\n{}", ran.output.text());
+        for refusal in &refusals {
+            text.push('\n');
+            text.push_str(refusal);
+        }
         let note = Note::Ran { command: args.command, code: ran.code() };
         let mut outcome = self.done(&text, Source::Other, brief, Some(note));
         outcome.ok = ran.exit == Exit::Code(0);

@@ -7,6 +7,8 @@ use redact::{Clean, Redactor, RestoreError, Source};
 use serde_json::Value;
 use workspace::{Change, Deleted};
 
+use crate::confined::Confinement;
+
 /// Sees what the tools do while they do it.
 pub trait Observer {
     /// A command printed this (not looked at for secrets: for the person's own terminal only).
@@ -109,6 +111,7 @@ pub struct Toolbox<'a> {
     pub(crate) root: &'a Root,
     pub(crate) gate: &'a Gate,
     pub(crate) redactor: &'a Redactor,
+    pub(crate) confinement: &'a Confinement,
     /// Bytes of tool output that a model gets at most.
     pub(crate) limit: usize,
 }
@@ -116,8 +119,14 @@ pub struct Toolbox<'a> {
 impl<'a> Toolbox<'a> {
     /// Tools for the workspace `root`. `limit` is the most text in bytes that one result may have.
     #[must_use]
-    pub fn new(root: &'a Root, gate: &'a Gate, redactor: &'a Redactor, limit: usize) -> Self {
-        Self { root, gate, redactor, limit }
+    pub fn new(
+        root: &'a Root,
+        gate: &'a Gate,
+        redactor: &'a Redactor,
+        confinement: &'a Confinement,
+        limit: usize,
+    ) -> Self {
+        Self { root, gate, redactor, confinement, limit }
     }
 
     /// Calls the tool `name`. What goes wrong is told to the model.

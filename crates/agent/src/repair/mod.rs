@@ -252,7 +252,7 @@ impl Repair<'_> {
             argv: vec!["/bin/sh".into(), "-c".into(), self.tests.clone()],
             directory: self.root.resolve(".").map_err(|error| Halt::Told(error.to_string()))?,
             profile: "workspace".into(),
-            sockets: Vec::new(),
+            privileges: Vec::new(),
             timeout: Some(TEST_TIMEOUT),
         };
         let what = effect.action().summary();

@@ -83,7 +83,7 @@ async fn confined(home: &Home, gate: &gate::Gate) -> Finding {
             argv: vec!["/bin/sh".into(), "-c".into(), script],
             directory,
             profile: "workspace".into(),
-            sockets: Vec::new(),
+            privileges: Vec::new(),
             timeout: Some(Duration::from_secs(20)),
         },
         Err(error) => return bad(NAME, error.to_string()),

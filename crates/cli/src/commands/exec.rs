@@ -3,11 +3,12 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use action::Command;
-use sandbox::{CommandOutput, Exit as CommandExit, Io};
+use sandbox::{Exit as CommandExit, Io};
 use serde_json::json;
+use tools::Ran;
 
 use crate::args::ExecArgs;
+use crate::confinement::confinement;
 use crate::exit::{Exit, Failure};
 use crate::home::Home;
 use crate::{sessions, signals, terminal};
@@ -17,17 +18,19 @@ const TWICE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
     let home = Home::find()?;
+    let config = home.config()?;
     let root = home.workspace(&args.workspace)?;
-    let about = json!({ "workspace": action::printable(root.path()), "profile": args.profile });
-    let (gate, _) = sessions::by_hand(&home, about)?;
-    let effect = Command {
-        argv: args.command,
-        directory: root.resolve(".").map_err(Failure::usage)?,
-        profile: args.profile,
-        sockets: Vec::new(),
-        timeout: args.timeout.map(Duration::from_secs),
-    };
-    let running = gate.perform(effect, async |command| sandbox::run(command, Io::Inherited).await);
+    let confinement = confinement(&home, &config, &args.network)?;
+    let directory = root.resolve(".").map_err(Failure::usage)?;
+    let timeout = args.timeout.map(Duration::from_secs);
+    let effect = confinement
+        .command(args.command, directory, args.profile.as_deref(), timeout)
+        .map_err(Failure::usage)?;
+    let about = json!({ "workspace": action::printable(root.path()), "profile": effect.profile });
+    let (gate, _) = sessions::command(&home, confinement.network.clone(), about)?;
+    let running = gate.perform(effect, async |command| {
+        confinement.run(&gate, command, Io::Inherited, None).await
+    });
     let ran = tokio::select! {
         ran = running => ran,
         exit = stopped() => {
@@ -37,13 +40,17 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
             return Ok(exit);
         }
     };
-    let ran: Result<CommandOutput, Failure> = ran.map(|ran| ran.value).map_err(Failure::from);
+    let ran: Result<Ran, Failure> = ran.map(|ran| ran.value).map_err(Failure::from);
     let exit = match &ran {
-        Ok(ran) => Exit::from_code(ran.code()),
+        Ok(ran) => Exit::from_code(ran.command.code()),
         Err(failure) => failure.exit,
     };
     gate.end(json!({ "exit": exit.code() }))?;
-    match ran?.exit {
+    let ran = ran?;
+    for refusal in ran.refusals() {
+        terminal::warn(&refusal);
+    }
+    match ran.command.exit {
         CommandExit::Code(_) => {}
         CommandExit::TimedOut(limit) => {
             terminal::error(&format!("it ran longer than {} s and was stopped", limit.as_secs()));

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use action::Digest;
+use sandbox::Controllers;
 use serde::{Deserialize, Serialize};
 use workspace::StateFile;
 
@@ -27,6 +28,9 @@ struct Record {
     digest: String,
     /// When, in seconds since 1970.
     time: u64,
+    /// Control groups whose limits were seen to bite.
+    #[serde(default)]
+    controllers: Controllers,
 }
 
 /// A proof holds for one kernel, one user and one set of profiles and canaries.
@@ -59,10 +63,22 @@ pub(crate) fn proven(home: &Home) -> bool {
     !sandbox::any_cut() && still(home).unwrap_or(false)
 }
 
-fn still(home: &Home) -> io::Result<bool> {
+/// The control groups that the proof on this machine has found; none without a proof.
+pub(crate) fn controllers(home: &Home) -> Controllers {
+    match read(home) {
+        Ok(record) if record.machine == machine() => record.controllers,
+        _ => Controllers::default(),
+    }
+}
+
+fn read(home: &Home) -> io::Result<Record> {
     let mut text = String::new();
     File::open(path(home))?.take(MAX_RECORD).read_to_string(&mut text)?;
-    let record: Record = serde_json::from_str(&text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn still(home: &Home) -> io::Result<bool> {
+    let record = read(home)?;
     if record.machine != machine() {
         return Ok(false);
     }
@@ -71,10 +87,10 @@ fn still(home: &Home) -> io::Result<bool> {
 }
 
 /// Records that everything held.
-pub(crate) fn record(home: &Home) -> Result<(), Failure> {
+pub(crate) fn record(home: &Home, controllers: Controllers) -> Result<(), Failure> {
     let write = || -> io::Result<()> {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let record = Record { machine: machine(), program: program()?.1, digest: digest()?, time };
+        let record = Record { machine: machine(), program: program()?.1, digest: digest()?, time, controllers };
         let mut text = serde_json::to_vec_pretty(&record)?;
         text.push(b'\n');
         StateFile::write(&path(home), &text)

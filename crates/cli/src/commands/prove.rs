@@ -56,7 +56,6 @@ pub(crate) async fn prove(home: &Home, as_json: bool) -> Result<Exit, Failure> {
 ///
 /// # Errors
 /// If something gets out, or the proof cannot be made.
-#[allow(dead_code, reason = "called by unattended runs")]
 pub(crate) async fn require(home: &Home) -> Result<(), Failure> {
     if proof::proven(home) {
         return Ok(());
@@ -99,7 +98,7 @@ async fn attack_all(home: &Home) -> Result<Proof, Failure> {
     }
     // With a wall left out on purpose, nothing is proven.
     if holds && !sandbox::any_cut() {
-        proof::record(home)?;
+        proof::record(home, sandbox::probe_cgroups())?;
     } else {
         proof::forget(home)?;
     }
@@ -144,7 +143,7 @@ async fn confined(gate: &Gate, playground: &Playground, profile: &str) -> Result
         ],
         directory: root.resolve(".").map_err(Failure::failed)?,
         profile: profile.into(),
-        sockets: Vec::new(),
+        privileges: Vec::new(),
         timeout: Some(LONGEST),
     };
     let io = Io::Captured { limit: OUTPUT, tap: None };

@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 use action::{Autonomy, Reach, Root};
 use agent::repair::{self, Ending, Repair, Trial};
 use agent::{AgentError, AgentEvent, Events, Options, Session, StopCause, Summary, instructions};
-use gate::{Gate, Limits};
+use gate::{Gate, Limits, Nobody};
 use llm::Model;
 use redact::Redactor;
 use serde_json::json;
-use tools::Toolbox;
+use tools::{Confinement, Toolbox};
 
 use super::progress::{observer, print_json};
+use super::prove;
 use super::trail::{Range, Trail, dollars, outcome};
 use crate::args::{Output, RunArgs, Strategy};
+use crate::confinement::confinement;
 use crate::exit::{Exit, Failure};
 use crate::home::Home;
 use crate::status::Status;
@@ -50,6 +52,7 @@ struct Run<'a> {
     root: &'a Root,
     model: &'a dyn Model,
     redactor: &'a Redactor,
+    confinement: &'a Confinement,
     summary: Summary,
     trial: Option<Trial>,
 }
@@ -68,8 +71,15 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         "workspace": action::printable(root.path()), "mode": mode.to_string(), "provider": info.provider,
         "model": info.name,
     });
+    let confinement = confinement(&home, &config, &args.network)?;
     let status = Rc::new(Status::default());
-    let (gate, first) = sessions::agent(&home, mode, limits, approve::approver(Rc::clone(&status)), about)?;
+    let approver = approve::approver(Rc::clone(&status), home.network_file());
+    if approver.is_none() && mode != Autonomy::Observe {
+        // Nobody watches: what holds must have been seen to hold, on this kernel, with this program.
+        prove::require(&home).await?;
+    }
+    let approver = approver.unwrap_or_else(|| Box::new(Nobody));
+    let (gate, first) = sessions::agent(&home, mode, confinement.network.clone(), limits, approver, about)?;
     let redactor = Redactor::new();
     let mut events = observer(args.output, args.verbose, status);
     events.event(&AgentEvent::Session {
@@ -85,6 +95,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         root: &root,
         model: &*model,
         redactor: &redactor,
+        confinement: &confinement,
         summary: Summary::default(),
         trial: None,
     };
@@ -192,7 +203,7 @@ impl Run<'_> {
         let small = self.model.info().context_tokens < SMALL_WINDOW;
         let system = instructions(self.root, self.gate, self.redactor).await?;
         let limit = if small { SMALL_RESULT } else { RESULT };
-        let toolbox = Toolbox::new(self.root, self.gate, self.redactor, limit);
+        let toolbox = Toolbox::new(self.root, self.gate, self.redactor, self.confinement, limit);
         let max_output_tokens = if small { SMALL_ANSWER } else { ANSWER };
         let options = Options { stream: !self.args.no_stream, max_output_tokens };
         let mut session =
