@@ -31,7 +31,7 @@ const BUILT_IN: [(&str, &str); 10] = [
 ];
 
 /// The profiles that `varvel doctor --prove` attacks. The others differ from these in data only.
-pub const PROVEN: [&str; 3] = ["workspace", "read-only", "strict"];
+pub const PROVEN: [&str; 4] = ["workspace", "read-only", "strict", "workspace+net"];
 
 /// How the workspace appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

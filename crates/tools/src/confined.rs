@@ -71,7 +71,8 @@ impl Ran {
             ));
         }
         for denied in &self.network.denied {
-            let hint = denied.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let hint = denied.hint.as_ref().filter(|hint| !denied.reason.contains(*hint));
+            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
             lines.push(format!(
                 "refused ({}): connecting to {}: {}{hint}",
                 denied.rule, denied.destination, denied.reason

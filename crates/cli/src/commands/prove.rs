@@ -7,6 +7,7 @@ use action::{Command, Root};
 use gate::Gate;
 use sandbox::{CANARY_ARG, Canary, Io, Outcome, Playground, Verdict};
 use serde_json::json;
+use tools::Confinement;
 
 use super::proof;
 use crate::exit::{Exit, Failure};
@@ -147,8 +148,12 @@ async fn confined(gate: &Gate, playground: &Playground, profile: &str) -> Result
         timeout: Some(LONGEST),
     };
     let io = Io::Captured { limit: OUTPUT, tap: None };
-    let ran = gate.perform(effect, async |command| sandbox::run(command, io).await).await?;
-    Ok(ran.value.output.text())
+    // The built-in profiles and no rule of the network: what nobody has set.
+    let confinement = Confinement::default();
+    let ran = gate
+        .perform(effect, async |command| confinement.run(gate, command, io, None).await)
+        .await?;
+    Ok(ran.value.command.output.text())
 }
 
 fn show(proof: &Proof, as_json: bool) {
