@@ -47,10 +47,10 @@ impl Playground {
         }
         for path in &self.brief.forbidden {
             if path.symlink_metadata().is_ok() {
-                let scratch = path.starts_with("/tmp") || path.starts_with("/dev/shm");
-                let canary = if path.starts_with(&self.brief.outside) {
+                let in_scratch = path.starts_with("/tmp") || path.starts_with("/dev/shm");
+                let canary = if path.starts_with(&self.brief.outside) || path.starts_with(&self.brief.state) {
                     "outside-write"
-                } else if scratch {
+                } else if in_scratch {
                     "scratch-private"
                 } else {
                     "system-write"

@@ -97,7 +97,7 @@ impl Playground {
         let (udp, udp_port) = datagrams()?;
         let program = std::env::current_exe()?;
         let brief = Brief {
-            forbidden: forbidden(&nonce, &outside),
+            forbidden: forbidden(&nonce, [&outside, &state]),
             namespaces: namespaces()?,
             tcp: tcp.local_addr()?.port(),
             proxied: proxied.local_addr()?.port(),
@@ -185,14 +185,14 @@ fn nonce() -> io::Result<String> {
 }
 
 /// Files that must not come to be on this machine.
-fn forbidden(nonce: &str, outside: &Path) -> Vec<PathBuf> {
+fn forbidden(nonce: &str, own: [&Path; 2]) -> Vec<PathBuf> {
     let name = format!("varvel-canary-written-{nonce}");
     let mut all: Vec<_> =
         ["/", "/usr", "/usr/local", "/usr/bin", "/etc", "/dev", "/lib", "/tmp", "/dev/shm", "/var/tmp"]
             .iter()
             .map(|directory| Path::new(directory).join(&name))
             .collect();
-    all.push(outside.join(name));
+    all.extend(own.map(|directory| directory.join(&name)));
     all
 }
 
