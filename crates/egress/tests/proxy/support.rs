@@ -64,10 +64,7 @@ pub(crate) fn rules(text: &str) -> NetworkRules {
 
 /// `server.test` and `other.test` lead here.
 pub(crate) fn settings(text: &str) -> ProxySettings {
-    let resolver = Table::default()
-        .with("server.test", &[&[LOCAL]])
-        .with("other.test", &[&[LOCAL]])
-        .with("public.test", &[&[IpAddr::from([1, 1, 1, 1])]]);
+    let resolver = Table::default().with("server.test", &[&[LOCAL]]).with("other.test", &[&[LOCAL]]);
     ProxySettings { resolver: Box::new(resolver), ..ProxySettings::new(rules(text)) }
 }
 
