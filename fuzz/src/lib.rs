@@ -87,3 +87,37 @@ pub fn repair(data: &[u8]) {
         }
     }
 }
+
+/// The first bytes of a command's connection, its questions about names, and a pattern of a rule: each parser ends
+/// with an answer within its bounds.
+///
+/// # Panics
+/// If a destination is not in its one spelling, an answer is longer than it can be, more bytes change what was
+/// read, or a pattern does not print as itself.
+pub fn egress(data: &[u8]) {
+    use egress::proxy::{Names, dns_answer, dns_question, socks_greeting, socks_request, tls_hello};
+    let longer = [data, &[0; 8]].concat();
+    if let Ok(Some(hello)) = tls_hello(data) {
+        assert_eq!(tls_hello(&longer), Ok(Some(hello)), "what follows changes nothing");
+    }
+    if let Ok(Some(length)) = socks_greeting(data) {
+        assert!(length <= data.len());
+    }
+    if let Ok(Some((at, length))) = socks_request(data) {
+        assert!(length <= data.len() && at.port > 0);
+        assert_eq!(policy::network::normal_host(&at.host).as_ref(), Ok(&at.host));
+    }
+    if let Ok(question) = dns_question(data) {
+        let mut names = Names::default();
+        let answer = dns_answer(&question, &mut names);
+        assert!(answer.len() <= data.len() + 16 && answer[..2] == data[..2]);
+        if let Some(name) = &question.name {
+            assert_eq!(policy::network::normal_host(name).as_ref(), Ok(name));
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(pattern) = text.parse::<policy::NetworkPattern>()
+    {
+        assert_eq!(pattern.to_string().parse(), Ok(pattern), "{text:?}");
+    }
+}

@@ -16,6 +16,7 @@ fn replay(target: &str, run: fn(&[u8])) {
 
 #[test]
 fn corpus() {
+    replay("egress", fuzz::egress);
     replay("ledger", fuzz::ledger);
     replay("path", fuzz::path);
     replay("redact", fuzz::redact);
@@ -36,7 +37,20 @@ proptest! {
     }
 
     #[test]
+    fn connections(start in prop::sample::select(vec![
+        &[22u8, 3, 1, 0, 60, 1, 0, 0, 56, 3, 3][..], &[5, 1, 0, 3, 9], &[5, 1, 0, 1], &[1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0],
+    ]), rest in proptest::collection::vec(any::<u8>(), 0..90)) {
+        fuzz::egress(&[start, &rest].concat());
+    }
+
+    #[test]
+    fn patterns(text in r"(GET |http://|\*|\*\.|[a-z]{1,3}|\.|10\.0\.0\.0|\[::\]|/|/8|:|:443|%2[ef]|\PC){0,8}") {
+        fuzz::egress(text.as_bytes());
+    }
+
+    #[test]
     fn anything(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fuzz::egress(&data);
         fuzz::ledger(&data);
         fuzz::redact(&data);
         fuzz::repair(&data);

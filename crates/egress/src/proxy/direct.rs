@@ -80,3 +80,7 @@ impl Proxy<'_> {
         self.note_stop(at, &stop);
     }
 }
+
+#[cfg(test)]
+#[path = "direct_tests.rs"]
+mod tests;
