@@ -45,7 +45,7 @@ fn nothing_is_left(state: &Path) {
 #[test]
 fn the_proof_holds_and_leaves_nothing_behind() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
+    let place = Place::unproven();
     let mut command = place.varvel();
     // Things that a command must not see.
     command
@@ -66,7 +66,7 @@ fn the_proof_holds_and_leaves_nothing_behind() {
 
 #[test]
 fn the_proof_names_everything_that_was_tried() {
-    let place = Place::new();
+    let place = Place::unproven();
     let done = place.call(["doctor", "--prove"]);
     assert_eq!(done.code, 0, "{}{}", done.out, done.err);
     for canary in sandbox::canaries() {
@@ -82,7 +82,7 @@ fn the_proof_holds_without_privileges() {
     }
     use std::os::unix::fs::{PermissionsExt, chown};
     use std::os::unix::process::CommandExt;
-    let place = Place::new();
+    let place = Place::unproven();
     let programs = tempfile::tempdir().unwrap();
     let program = programs.path().join("varvel");
     fs::copy(env!("CARGO_BIN_EXE_varvel"), &program).unwrap();

@@ -305,9 +305,9 @@ fn no_record_no_action() {
     // The ledger's disk is full: the write must not happen.
     let place = Place::new();
     let state = place.state();
-    fs::create_dir_all(&state).unwrap();
     let mounts = format!(
-        "mount -t tmpfs -o size=64k none {0} && mkdir -m 700 {0}/ledger && head -c 45056 /dev/zero > {0}/filler",
+        "proof=$(cat {0}/proof.json) && mount -t tmpfs -o size=68k none {0} && echo \"$proof\" > {0}/proof.json && \
+         mkdir -m 700 {0}/ledger && head -c 45056 /dev/zero > {0}/filler",
         state.display()
     );
     let content = "x".repeat(100);

@@ -223,7 +223,7 @@ fn it_works_without_privileges() {
     // As nobody, from a copy of the program that nobody can reach.
     use std::os::unix::fs::{PermissionsExt, chown};
     use std::os::unix::process::CommandExt;
-    let place = Place::new().with("a.txt", "here");
+    let place = Place::unproven().with("a.txt", "here");
     let programs = tempfile::tempdir().unwrap();
     let program = programs.path().join("varvel");
     fs::copy(env!("CARGO_BIN_EXE_varvel"), &program).unwrap();

@@ -25,21 +25,51 @@ enum Kind {
     Cpu,
 }
 
-/// Where groups can be made, and what they limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Controllers {
-    /// Directory in which a group is made, whether it is of version 2, and what bites there.
-    parents: Vec<(PathBuf, bool, Vec<Kind>)>,
+/// A hierarchy of control groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Hierarchy {
+    /// Where it is mounted.
+    mount: PathBuf,
+    /// Its controllers as /proc/self/cgroup names them; empty for version 2.
+    names: String,
+    /// What bites there.
+    kinds: Vec<Kind>,
 }
+
+impl Hierarchy {
+    fn unified(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The directory in which a group is made: where this process is now. In version 2 a group with processes has no
+    /// groups with limits, so ours stands beside it.
+    fn parent(&self) -> io::Result<PathBuf> {
+        let membership = fs::read_to_string("/proc/self/cgroup")?;
+        let own = membership.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            (fields.next() == Some(self.names.as_str())).then(|| fields.next()).flatten()
+        });
+        let own = own.ok_or_else(|| io::Error::other("this process is in no such group"))?;
+        let own = self.mount.join(own.trim_start_matches('/'));
+        let parent = if self.unified() { own.parent().map(Path::to_owned) } else { Some(own) };
+        parent
+            .filter(|parent| parent.starts_with(&self.mount))
+            .ok_or_else(|| io::Error::other("there is no room beside its group"))
+    }
+}
+
+/// Which control groups limit something here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controllers(Vec<Hierarchy>);
 
 impl Controllers {
     /// What bites, for people.
     #[must_use]
     pub fn describe(&self) -> String {
         let all: Vec<_> = self
-            .parents
+            .0
             .iter()
-            .flat_map(|(_, _, kinds)| kinds)
+            .flat_map(|hierarchy| &hierarchy.kinds)
             .map(|kind| match kind {
                 Kind::Memory => "memory",
                 Kind::Pids => "pids",
@@ -55,20 +85,29 @@ impl Controllers {
 pub(crate) struct Groups(Vec<PathBuf>);
 
 impl Groups {
-    /// Makes groups with the limits of a profile. `None` when a group cannot be made any more.
+    /// Makes groups with the limits of a profile.
     pub(crate) fn create(controllers: &Controllers, limits: &ResourceLimits) -> io::Result<Self> {
         let mut groups = Self::default();
-        for (parent, unified, kinds) in &controllers.parents {
-            let directory = parent.join(fresh_name());
+        for hierarchy in &controllers.0 {
+            let directory = hierarchy.parent()?.join(fresh_name());
             fs::create_dir(&directory)?;
             groups.0.push(directory.clone());
-            for kind in kinds {
-                for (file, value) in settings(*kind, *unified, limits) {
+            for kind in &hierarchy.kinds {
+                for (file, value) in settings(*kind, hierarchy.unified(), limits) {
                     fs::write(directory.join(file), value)?;
                 }
             }
         }
         Ok(groups)
+    }
+
+    /// Whether the kernel has killed something inside for want of memory.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        let files = self.0.iter().flat_map(|group| ["memory.events", "memory.oom_control"].map(|file| group.join(file)));
+        files.filter_map(|file| fs::read_to_string(file).ok()).any(|text| {
+            let killed = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+            killed.is_some_and(|count| count.trim() != "0")
+        })
     }
 
     pub(crate) fn directories(&self) -> &[PathBuf] {
@@ -102,7 +141,8 @@ pub(crate) fn join(plan: &Plan) -> Result<(), Failure> {
 
 /// Files and values for one controller.
 fn settings(kind: Kind, unified: bool, limits: &ResourceLimits) -> Vec<(&'static str, String)> {
-    let bytes = limits.memory_mb << 20;
+    // A little beyond what the watcher allows: it ends everything and says so, this ends what is too fast for it.
+    let bytes = (limits.memory_mb << 20).saturating_add(limits.memory_mb << 17);
     match (kind, unified) {
         (Kind::Memory, _) if limits.memory_mb == 0 => vec![],
         (Kind::Memory, true) => vec![("memory.max", bytes.to_string()), ("memory.swap.max", "0".into())],
@@ -122,28 +162,25 @@ fn settings(kind: Kind, unified: bool, limits: &ResourceLimits) -> Vec<(&'static
 /// Finds out what bites here. Takes some tenths of a second; starts and ends a few small processes.
 #[must_use]
 pub fn probe() -> Controllers {
-    let mut parents: Vec<(PathBuf, bool, Vec<Kind>)> = Vec::new();
+    let mut found = Vec::new();
     let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    for line in membership.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(names), Some(own)) = (fields.next(), fields.next()) else { continue };
-        for (mount, unified, kinds) in mounts(names) {
-            let own = own.trim_start_matches('/');
-            // In version 2 a group with processes has no groups with limits: ours stands beside it.
-            let parent = if unified { mount.join(own).parent().map(Path::to_owned) } else { Some(mount.join(own)) };
-            let Some(parent) = parent.filter(|parent| parent.starts_with(&mount)) else { continue };
-            sweep(&parent);
-            let kinds: Vec<_> = kinds.into_iter().filter(|kind| bites(&parent, unified, *kind)).collect();
-            if !kinds.is_empty() {
-                parents.push((parent, unified, kinds));
+    for names in membership.lines().filter_map(|line| line.split(':').nth(1)) {
+        for (mount, kinds) in mounts(names) {
+            let mut hierarchy = Hierarchy { mount, names: names.to_owned(), kinds: Vec::new() };
+            if let Ok(parent) = hierarchy.parent() {
+                sweep(&parent);
+            }
+            hierarchy.kinds = kinds.into_iter().filter(|kind| bites(&hierarchy, *kind)).collect();
+            if !hierarchy.kinds.is_empty() {
+                found.push(hierarchy);
             }
         }
     }
-    Controllers { parents }
+    Controllers(found)
 }
 
 /// Where the hierarchy with these controllers is mounted, and which of ours it has.
-fn mounts(names: &str) -> Vec<(PathBuf, bool, Vec<Kind>)> {
+fn mounts(names: &str) -> Vec<(PathBuf, Vec<Kind>)> {
     let all = [("memory", Kind::Memory), ("pids", Kind::Pids), ("cpu", Kind::Cpu)];
     let wanted: Vec<Kind> =
         all.iter().filter(|(name, _)| names.split(',').any(|own| own == *name)).map(|(_, kind)| *kind).collect();
@@ -157,16 +194,16 @@ fn mounts(names: &str) -> Vec<(PathBuf, bool, Vec<Kind>)> {
         let mut fields = line.split(' ').skip(1);
         let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else { continue };
         if unified && kind == "cgroup2" {
-            found.push((PathBuf::from(place), true, all.iter().map(|(_, kind)| *kind).collect()));
+            found.push((PathBuf::from(place), all.iter().map(|(_, kind)| *kind).collect()));
         } else if !unified && kind == "cgroup" && names.split(',').all(|name| options.split(',').any(|o| o == name)) {
-            found.push((PathBuf::from(place), false, wanted.clone()));
+            found.push((PathBuf::from(place), wanted.clone()));
         }
     }
     found
 }
 
-/// Whether a limit set in a new group below `parent` holds back a process that goes beyond it.
-fn bites(parent: &Path, unified: bool, kind: Kind) -> bool {
+/// Whether a limit set in a new group holds back a process that goes beyond it.
+fn bites(hierarchy: &Hierarchy, kind: Kind) -> bool {
     let limits = ResourceLimits {
         memory_mb: 16,
         processes: 4,
@@ -180,7 +217,7 @@ fn bites(parent: &Path, unified: bool, kind: Kind) -> bool {
         Kind::Pids => "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1 & done; wait; echo 67108864",
         Kind::Cpu => "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done",
     };
-    let one = Controllers { parents: vec![(parent.to_owned(), unified, vec![kind])] };
+    let one = Controllers(vec![Hierarchy { kinds: vec![kind], ..hierarchy.clone() }]);
     let Ok(groups) = Groups::create(&one, &limits) else { return false };
     let Some(directory) = groups.directories().first() else { return false };
     let script = format!("echo 0 > \"$1/cgroup.procs\" || exit 3\n{script}");

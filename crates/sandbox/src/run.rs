@@ -133,7 +133,8 @@ pub struct Running<'a> {
     output: Option<(io::PipeReader, usize, Option<Tap<'a>>)>,
     timeout: Option<Duration>,
     started: Instant,
-    _groups: Groups,
+    memory_mb: u64,
+    groups: Groups,
     _scratch: Option<Scratch>,
 }
 
@@ -196,7 +197,8 @@ pub fn start<'a>(authorized: Authorized<Command>, setup: Setup<'a>) -> Result<Ru
         Some(doors) => launched.doors(doors.ports.len() + 2)?,
     };
     let timeout = command.timeout;
-    Ok(Running { launched, listeners, output, timeout, started, _groups: groups, _scratch: scratch })
+    let memory_mb = plan.limits.memory_mb;
+    Ok(Running { launched, listeners, output, timeout, started, memory_mb, groups, _scratch: scratch })
 }
 
 impl Running<'_> {
@@ -231,6 +233,12 @@ impl Running<'_> {
                 (Exit::TimedOut(limit), self.launched.refused())
             }
             Ok(status) => self.launched.explain(status.map_err(SandboxError::Launcher)?)?,
+        };
+        let exit = match exit {
+            Exit::Code(_) if self.groups.ran_out_of_memory() => {
+                Exit::Exceeded(format!("{} MB of memory", self.memory_mb))
+            }
+            exit => exit,
         };
         Ok(CommandOutput { exit, output, refused, duration: self.started.elapsed() })
     }

@@ -184,6 +184,17 @@ fn summary(action: &Value) -> String {
         }
         "model-call" => format!("ask {} {} ({} bytes)", text("provider"), text("model"), text("bytes")),
         "network" => format!("fetch {}", text("url")),
+        "connect" => {
+            let at = format!("{}:{}", plain(&action["destination"]["host"]), plain(&action["destination"]["port"]));
+            match (action["method"].as_str(), action["path"].as_str()) {
+                (Some(method), Some(path)) => format!("{method} {path} at {at}"),
+                _ => format!("connect to {at} ({})", text("via")),
+            }
+        }
+        "commit" => {
+            let count = action["changes"].as_array().map_or(0, Vec::len);
+            format!("commit {count} staged changes of {}", text("stage"))
+        }
         kind => format!("{} {}", kind.trim_start_matches("file-"), text("path")),
     }
 }

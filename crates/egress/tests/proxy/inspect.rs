@@ -55,7 +55,7 @@ fn inspecting(text: &str, root: Option<CertificateDer<'static>>) -> (ProxySettin
     let ca = SessionCa::new().unwrap();
     let pem = ca.pem();
     let settings = settings(text);
-    (ProxySettings { ca: Some(ca), extra_roots: root.into_iter().collect(), ..settings }, pem)
+    (ProxySettings { ca: Some(ca.into()), extra_roots: root.into_iter().collect(), ..settings }, pem)
 }
 
 #[test]
