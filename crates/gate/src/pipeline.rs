@@ -124,10 +124,7 @@ impl Gate {
         let context = self.context();
 
         // Policy, information flow, limits: the strictest decides.
-        let decision = self
-            .policy
-            .decide(&self.actor, &action)
-            .stricter(flow::decide(context, &action))
+        let decision = both(self.policy.decide(&self.actor, &action), flow::decide(context, &action))
             .stricter(self.state().meter.decide(&self.limits, &action));
 
         // Approval, where a person is needed.
@@ -302,6 +299,16 @@ impl Gate {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The stricter of policy and information flow. If both ask, it is about both: a yes that was given before secrets
+/// came into view is none for afterwards.
+fn both(policy: Decision, flow: Decision) -> Decision {
+    if policy.verdict == Verdict::Ask && flow.verdict == Verdict::Ask {
+        let reason = format!("{}; {}", flow.reason, policy.reason);
+        return Decision::new(Verdict::Ask, flow.rule, reason);
+    }
+    policy.stricter(flow)
 }
 
 /// An intent whose outcome is not recorded yet. Dropping it (Ctrl-C, a panic) records that it was stopped.
