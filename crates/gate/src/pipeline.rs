@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use action::{Action, Actor, Connect, Decision, Effect, Label, Labelled, Outside, Verdict};
-use futures_util::lock::Mutex as Turn;
 use ledger::{Approval, Ledger, LedgerError, Outcome, Record, Sequence, Status};
 use policy::Policy;
 
 use crate::approval::{Answer, Approver, Grant, Question};
 use crate::limits::{Limits, Meter, Usage};
+use crate::turn::Turn;
 
 /// An action that may be done, once: recorded, allowed, and bound to what was decided on.
 ///
@@ -77,7 +77,7 @@ pub struct Gate {
     ledger: Ledger,
     state: Mutex<State>,
     /// A person is asked one thing at a time.
-    turn: Turn<()>,
+    turn: Turn,
 }
 
 struct State {
@@ -100,7 +100,7 @@ impl Gate {
     ) -> Self {
         let state =
             State { context: Label::PERSON, grants: Vec::new(), refusals: Vec::new(), meter: Meter::new() };
-        let (state, turn) = (Mutex::new(state), Turn::new(()));
+        let (state, turn) = (Mutex::new(state), Turn::default());
         Self { actor, policy, limits, approver, ledger, state, turn }
     }
 
@@ -248,7 +248,7 @@ impl Gate {
     async fn ask(&self, action: &Action, decision: &Decision) -> Answer {
         let grant = Grant::covering(action, decision);
         // Connections come in dozens at once. Whoever waited may have got the answer meanwhile.
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn.take().await;
         if let Some(grant) = &grant {
             let state = self.state();
             if state.grants.contains(grant) {
