@@ -9,12 +9,15 @@ mod dial;
 mod direct;
 mod dns;
 mod forward;
+mod head;
 mod hello;
 mod http;
 mod inspect;
 mod refusal;
 mod report;
+mod settings;
 mod socks;
+mod socks_client;
 mod stream;
 mod traffic;
 mod tunnel;
@@ -24,20 +27,17 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use action::{Connect, Decision, Destination, Verdict, Via};
+use action::{Connect, Decision, Destination, Verdict};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use gate::{Gate, GateError};
-use policy::NetworkRules;
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OnceCell, watch};
 use tokio::time::timeout;
@@ -47,91 +47,12 @@ pub use dial::{Resolver, SystemResolver};
 pub use dns::{DnsError, Names, Question, answer as dns_answer, question as dns_question};
 pub use hello::{Hello, HelloError, hello as tls_hello};
 pub use report::{Denied, NetworkReport};
+pub use settings::{Doors, ProxyLimits, ProxySettings};
 pub use socks::{SocksError, greeting as socks_greeting, request as socks_request};
 
 use refusal::{Failure, Refusal, Stop};
 use stream::{BoxIo, Rewound};
 use traffic::Budget;
-use tunnel::Opening;
-
-/// The sockets that a command's connections arrive at. Made inside its network namespace.
-#[derive(Debug)]
-pub struct Doors {
-    /// For programs that know of the proxy: HTTP and SOCKS5.
-    pub proxy: std::net::TcpListener,
-    /// For programs that do not: they listen at every address; the local address of a connection is what was meant.
-    pub direct: Vec<std::net::TcpListener>,
-    /// For questions about names.
-    pub dns: Option<std::net::UdpSocket>,
-}
-
-/// Times and sizes.
-#[derive(Debug, Clone)]
-pub struct ProxyLimits {
-    /// Connections at once; more wait to be accepted.
-    pub connections: usize,
-    /// Time for the head of a request, and for the beginning of TLS and SOCKS.
-    pub header: Duration,
-    /// How long a client may wait for the server to speak first before it is taken to do so.
-    pub first_bytes: Duration,
-    /// Time to find the addresses and to connect.
-    pub connect: Duration,
-    /// Time after which a connection ends on which nothing goes.
-    pub idle: Duration,
-    /// Time that open connections get to end after the command has ended.
-    pub drain: Duration,
-}
-
-impl Default for ProxyLimits {
-    fn default() -> Self {
-        Self {
-            connections: 512,
-            header: Duration::from_secs(15),
-            first_bytes: Duration::from_millis(300),
-            connect: Duration::from_secs(10),
-            idle: Duration::from_secs(600),
-            drain: Duration::from_millis(500),
-        }
-    }
-}
-
-/// How a proxy works.
-pub struct ProxySettings {
-    /// The rules, for addresses and inspection. What may be connected to is decided by the gate's policy, which
-    /// should have the same.
-    pub rules: NetworkRules,
-    /// The authority for inspected TLS; needed when the rules inspect anything.
-    pub ca: Option<Arc<SessionCa>>,
-    /// Roots that servers are verified against in addition to the system's.
-    pub extra_roots: Vec<CertificateDer<'static>>,
-    /// Finds addresses.
-    pub resolver: Box<dyn Resolver>,
-    /// Decides on addresses; [`NetworkRules::decide_address`] other than in tests that cut this wire.
-    pub addresses: fn(&NetworkRules, &Destination, IpAddr) -> Decision,
-    /// Most bytes in both directions together.
-    pub max_bytes: Option<u64>,
-    /// Most bytes a second in both directions together.
-    pub rate: Option<u64>,
-    /// Times and sizes.
-    pub limits: ProxyLimits,
-}
-
-impl ProxySettings {
-    /// The usual settings with these rules.
-    #[must_use]
-    pub fn new(rules: NetworkRules) -> Self {
-        Self {
-            rules,
-            ca: None,
-            extra_roots: Vec::new(),
-            resolver: Box::new(SystemResolver),
-            addresses: NetworkRules::decide_address,
-            max_bytes: None,
-            rate: None,
-            limits: ProxyLimits::default(),
-        }
-    }
-}
 
 /// The proxy of one command.
 pub struct Proxy<'g> {
@@ -270,19 +191,6 @@ impl<'g> Proxy<'g> {
         }
     }
 
-    async fn socks(&self, mut stream: BoxIo) {
-        let Ok(Some(found)) = timeout(self.settings.limits.header, socks_handshake(&mut stream)).await else {
-            return;
-        };
-        let (at, rest) = found;
-        let stream: BoxIo = if rest.is_empty() { stream } else { Box::new(Rewound::new(rest, stream)) };
-        let opening = Opening::Socks(stream);
-        match self.meant(at) {
-            Ok(at) => self.tunnel(at, Via::Socks, None, self.settings.limits.first_bytes, opening).await,
-            Err(refusal) => opening.refuse(refusal).await,
-        }
-    }
-
     async fn answer_questions(&self) -> Infallible {
         let Some(socket) = &self.dns else { return pending().await };
         let mut buffer = [0; dns::MAX_QUESTION + 1];
@@ -339,41 +247,4 @@ impl<'g> Proxy<'g> {
             self.report.borrow_mut().deny(at, decision);
         }
     }
-}
-
-/// Reads both messages of SOCKS5; `None` if that is not possible. Gives what the client said beyond them.
-async fn socks_handshake(stream: &mut BoxIo) -> Option<(Destination, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    let length = loop {
-        match socks::greeting(&bytes) {
-            Ok(Some(length)) => break length,
-            Ok(None) => more(stream, &mut bytes).await?,
-            Err(_) => {
-                let _ = stream.write_all(&[5, 0xff]).await;
-                return None;
-            }
-        }
-    };
-    bytes.drain(..length);
-    stream.write_all(&[5, 0]).await.ok()?;
-    loop {
-        match socks::request(&bytes) {
-            Ok(Some((at, length))) => {
-                bytes.drain(..length);
-                return Some((at, bytes));
-            }
-            Ok(None) => more(stream, &mut bytes).await?,
-            Err(error) => {
-                let _ = stream.write_all(&socks::reply(error.code())).await;
-                return None;
-            }
-        }
-    }
-}
-
-async fn more(stream: &mut BoxIo, bytes: &mut Vec<u8>) -> Option<()> {
-    let mut buffer = [0; socks::MAX_MESSAGE];
-    let count = stream.read(&mut buffer).await.ok().filter(|&count| count > 0)?;
-    bytes.extend_from_slice(&buffer[..count]);
-    Some(())
 }

@@ -6,6 +6,7 @@
 mod approval;
 mod limits;
 mod pipeline;
+mod turn;
 
 pub use approval::{Answer, Approver, Nobody, Question};
 pub use limits::{Limits, Usage};

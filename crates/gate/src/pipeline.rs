@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use action::{Action, Actor, Connect, Decision, Effect, Label, Labelled, Outside, Verdict};
-use futures_util::lock::Mutex as Turn;
 use ledger::{Approval, Ledger, LedgerError, Outcome, Record, Sequence, Status};
 use policy::Policy;
 
 use crate::approval::{Answer, Approver, Grant, Question};
 use crate::limits::{Limits, Meter, Usage};
+use crate::turn::Turn;
 
 /// An action that may be done, once: recorded, allowed, and bound to what was decided on.
 ///
@@ -77,7 +77,7 @@ pub struct Gate {
     ledger: Ledger,
     state: Mutex<State>,
     /// A person is asked one thing at a time.
-    turn: Turn<()>,
+    turn: Turn,
 }
 
 struct State {
@@ -100,7 +100,7 @@ impl Gate {
     ) -> Self {
         let state =
             State { context: Label::PERSON, grants: Vec::new(), refusals: Vec::new(), meter: Meter::new() };
-        let (state, turn) = (Mutex::new(state), Turn::new(()));
+        let (state, turn) = (Mutex::new(state), Turn::default());
         Self { actor, policy, limits, approver, ledger, state, turn }
     }
 
@@ -124,10 +124,7 @@ impl Gate {
         let context = self.context();
 
         // Policy, information flow, limits: the strictest decides.
-        let decision = self
-            .policy
-            .decide(&self.actor, &action)
-            .stricter(flow::decide(context, &action))
+        let decision = both(self.policy.decide(&self.actor, &action), flow::decide(context, &action))
             .stricter(self.state().meter.decide(&self.limits, &action));
 
         // Approval, where a person is needed.
@@ -251,7 +248,7 @@ impl Gate {
     async fn ask(&self, action: &Action, decision: &Decision) -> Answer {
         let grant = Grant::covering(action, decision);
         // Connections come in dozens at once. Whoever waited may have got the answer meanwhile.
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn.take().await;
         if let Some(grant) = &grant {
             let state = self.state();
             if state.grants.contains(grant) {
@@ -302,6 +299,16 @@ impl Gate {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The stricter of policy and information flow. If both ask, it is about both: a yes that was given before secrets
+/// came into view is none for afterwards.
+fn both(policy: Decision, flow: Decision) -> Decision {
+    if policy.verdict == Verdict::Ask && flow.verdict == Verdict::Ask {
+        let reason = format!("{}; {}", flow.reason, policy.reason);
+        return Decision::new(Verdict::Ask, flow.rule, reason);
+    }
+    policy.stricter(flow)
 }
 
 /// An intent whose outcome is not recorded yet. Dropping it (Ctrl-C, a panic) records that it was stopped.

@@ -262,3 +262,18 @@ fn a_refused_connection_is_on_record() {
     gate.refuse_connection(connect("example.org", 443), decision).unwrap();
     assert_eq!(place.records(), ["refused"]);
 }
+
+#[test]
+fn a_yes_before_secrets_were_read_is_none_afterwards() {
+    let place = Place::new();
+    let count = std::rc::Rc::new(Cell::new(0));
+    let says = Scripted(Answer::Session, std::rc::Rc::clone(&count));
+    let gate = place.gate(Autonomy::Auto, Limits::default(), says);
+    let go = || now(gate.perform(connect("example.org", 443), async |_| Ok::<_, Broken>(Done))).is_ok();
+    assert!(go() && go());
+    assert_eq!(count.get(), 1);
+    assert!(now(gate.perform(place.read(".env"), async |_| Ok::<_, Broken>(Done))).is_ok());
+    assert_eq!(count.get(), 2, "reading it asks");
+    assert!(go() && go());
+    assert_eq!(count.get(), 3, "and so does connecting, once again");
+}

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use action::Connect;
 use bytes::Bytes;
@@ -15,14 +16,18 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Proxy;
-use super::http::{Answer, BoxError, MAX_HEAD, MAX_HEADERS, outgoing, strip};
+use super::head::{outgoing, strip};
+use super::http::{Answer, BoxError, MAX_HEAD, MAX_HEADERS};
 use super::refusal::{Carried, Failure, Refusal, Stop, Traffic};
 use super::stream::BoxIo;
 use super::traffic::{Counted, Counts};
 use crate::client::innermost;
+
+/// How long a kept connection may take to be free for the next request.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// A request on its way.
 pub(super) struct Forward {
@@ -116,7 +121,7 @@ impl Proxy<'_> {
         // A kept connection may have been closed by the server just now; then the request was not sent.
         let mut server = None;
         if let Some(mut kept) = known
-            && kept.sender.ready().await.is_ok()
+            && timeout(KEPT, kept.sender.ready()).await.is_ok_and(|ready| ready.is_ok())
         {
             server = Some(kept);
         }
@@ -164,8 +169,8 @@ impl Proxy<'_> {
         // The answer goes to the client as it comes; this waits for its end.
         let (done, end) = oneshot::channel();
         let response = response.map(|body| Watched { body, done: Some(done) }.boxed_unsync());
-        let answered = unanswered.take().map(|reply| reply.send(Ok(response)));
-        if !matches!(answered, Some(Ok(()))) {
+        let told = unanswered.take().is_some_and(|reply| reply.send(Ok(response)).is_ok());
+        if !told {
             return Err(self.failed(&server, before, clock, Stop::Client));
         }
         let end = tokio::select! {

@@ -113,7 +113,7 @@ fn server_name(content: &[u8]) -> Result<String, HelloError> {
     let mut list = Reader(outer.vector16()?);
     let kind = list.take(1)?;
     let name = list.vector16()?;
-    if kind != [0] || !outer.0.is_empty() || name.is_empty() {
+    if kind != [0] || !outer.0.is_empty() || name.is_empty() || name.len() > 255 {
         return Err(HelloError::Malformed);
     }
     if !list.0.is_empty() {

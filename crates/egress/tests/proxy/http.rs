@@ -173,3 +173,80 @@ fn a_server_that_closes_kept_connections_is_connected_to_again() {
     });
     assert_eq!(after.report.made, 5);
 }
+
+#[test]
+fn answers_of_every_shape_come_through() {
+    let port = server(|mut stream| {
+        use std::io::{Read, Write};
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        while let Some((head, _)) = request(&mut reader) {
+            if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+                let mut body = [0; 5 + 5 + 5];
+                reader.read_exact(&mut body).unwrap();
+                assert_eq!(&body, b"5\r\nhello\r\n0\r\n\r\n");
+            }
+            let answer: &[u8] = match head.split(' ').next().unwrap() {
+                "HEAD" => b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n",
+                "DELETE" => b"HTTP/1.1 204 No Content\r\n\r\n",
+                "POST" => b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 1\r\n\r\nx",
+                _ => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            };
+            stream.write_all(answer).unwrap();
+        }
+    });
+    let text = format!("allow: server.test:{port}\nprivate: server.test");
+    let ((), after) = run(settings(&text), async |place| {
+        let mut stream = TcpStream::connect(place.proxy).await.unwrap();
+        let head = |method: &str, more: &str| {
+            format!("{method} http://server.test:{port}/ HTTP/1.1\r\nHost: server.test:{port}\r\n{more}\r\n")
+        };
+        stream.write_all(head("HEAD", "").as_bytes()).await.unwrap();
+        // Its length is that of the body that GET would have.
+        let mut seen = String::new();
+        while !seen.ends_with("\r\n\r\n") {
+            seen.push(char::from(tokio::io::AsyncReadExt::read_u8(&mut stream).await.unwrap()));
+        }
+        assert!(seen.contains("content-length: 1000"), "{seen}");
+        stream.write_all(head("DELETE", "").as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.starts_with("HTTP/1.1 204"));
+        let upload =
+            head("POST", "Transfer-Encoding: chunked\r\nContent-Length: 3\r\nExpect: 100-continue\r\n");
+        // Length and chunks together: what is sent on has only chunks.
+        stream.write_all(format!("{upload}5\r\nhello\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+        let (mut first, mut body) = answer(&mut stream).await;
+        if first.starts_with("HTTP/1.1 100") {
+            (first, body) = answer(&mut stream).await;
+        }
+        assert!(first.starts_with("HTTP/1.1 201") && body == "x", "{first} {body}");
+        let mut last = TcpStream::connect(place.proxy).await.unwrap();
+        last.write_all(head("GET", "Connection: close\r\n").as_bytes()).await.unwrap();
+        let all = rest(&mut last).await;
+        assert!(all.contains("3\r\nabc\r\n0\r\n"), "{all}");
+    });
+    assert_eq!(after.report.made, 4);
+}
+
+#[test]
+fn a_client_that_goes_away_ends_its_request() {
+    let (told, heard) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let port = server(move |mut stream| {
+        use std::io::Write;
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        let _ = request(&mut reader);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n");
+        while stream.write_all(&[0; 10_000]).is_ok() {}
+        told.lock().unwrap().send(()).unwrap();
+    });
+    let text = format!("allow: server.test:{port}\nprivate: server.test");
+    let ((), after) = run(settings(&text), async |place| {
+        let mut stream = TcpStream::connect(place.proxy).await.unwrap();
+        let request = format!("GET http://server.test:{port}/ HTTP/1.1\r\nHost: server.test:{port}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut some = [0; 1000];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut some).await.unwrap();
+        drop(stream);
+    });
+    heard.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    assert_eq!(after.of("outcome")[0]["reset"], true);
+}

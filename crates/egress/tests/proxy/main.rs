@@ -1,5 +1,11 @@
 //! The proxy as a command meets it: real sockets on loopback, a real gate and ledger.
-#![allow(clippy::disallowed_methods, reason = "tests make connections")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests make connections and say how long they took"
+)]
 
 mod direct;
 mod http;
