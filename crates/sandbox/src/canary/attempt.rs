@@ -58,7 +58,7 @@ impl Tally {
     /// Anything but an error is an escape.
     pub(crate) fn must_fail<T, E: Into<Code>>(&mut self, what: &str, result: Result<T, E>) {
         match result {
-            Ok(_) => self.escapes.push(what.to_owned()),
+            Ok(_) => self.escaped(what),
             Err(error) => {
                 self.answers.insert(error.into().name());
             }
@@ -72,13 +72,16 @@ impl Tally {
             Err(code @ Code(libc::EPERM | libc::ENOSYS)) => {
                 self.answers.insert(code.name());
             }
-            Err(code) => self.escapes.push(format!("{what} reached the kernel ({})", code.name())),
-            Ok(_) => self.escapes.push(what.to_owned()),
+            Err(code) => self.escaped(format!("{what} reached the kernel ({})", code.name())),
+            Ok(_) => self.escaped(what),
         }
     }
 
     pub(crate) fn escaped(&mut self, what: impl Into<String>) {
-        self.escapes.push(what.into());
+        let what = what.into();
+        if !self.escapes.contains(&what) {
+            self.escapes.push(what);
+        }
     }
 
     pub(crate) fn answer(&mut self, what: impl Into<String>) {

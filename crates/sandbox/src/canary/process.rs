@@ -199,19 +199,27 @@ fn victims(brief: &Brief) -> Vec<i32> {
     bait.into_iter().chain([1, std::os::unix::process::parent_id().cast_signed()]).collect()
 }
 
+/// A request of ptrace(2) that takes a process and nothing else.
+fn trace(request: libc::c_uint, process: i32) -> Result<i64, Code> {
+    // SAFETY: these requests take no pointers.
+    unsafe { call(libc::SYS_ptrace, [request as usize, process as usize, 0, 0, 0, 0]) }
+}
+
 fn ptrace(brief: &Brief) -> Verdict {
     let mut tally = Tally::default();
     for victim in victims(brief) {
-        for (way, request) in [("attach", libc::PTRACE_ATTACH), ("seize", libc::PTRACE_SEIZE)] {
-            // SAFETY: attaching takes a process number and no pointers.
-            let result = unsafe { call(libc::SYS_ptrace, [request as usize, victim as usize, 0, 0, 0, 0]) };
-            if result.is_ok() {
-                // SAFETY: as above.
-                let _ = unsafe {
-                    call(libc::SYS_ptrace, [libc::PTRACE_DETACH as usize, victim as usize, 0, 0, 0, 0])
-                };
+        // Does not stop it, and ends with this process.
+        let seized = trace(libc::PTRACE_SEIZE, victim);
+        let free = seized.is_err();
+        tally.must_fail(&format!("seized {victim}"), seized);
+        if free {
+            let attached = trace(libc::PTRACE_ATTACH, victim);
+            if attached.is_ok() {
+                // It stops; it must go on, for it may be the one that reports.
+                wait(victim);
+                let _ = trace(libc::PTRACE_DETACH, victim);
             }
-            tally.must_fail(&format!("{way} to {victim}"), result);
+            tally.must_fail(&format!("attached to {victim}"), attached);
         }
     }
     // SAFETY: takes no other arguments.
@@ -463,6 +471,7 @@ fn capabilities(_: &Brief) -> Verdict {
         "made a device node",
         rustix::fs::mknodat(rustix::fs::CWD, node, rustix::fs::FileType::CharacterDevice, Mode::RWXU, device),
     );
+    let _ = rustix::fs::unlink(node);
     for place in ["/", "/usr", "/tmp", "/proc"] {
         match rustix::fs::statvfs(place) {
             // The root itself holds nothing but empty directories and files that Varvel has written.

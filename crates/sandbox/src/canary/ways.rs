@@ -49,7 +49,9 @@ pub(crate) fn create(path: &Path) -> Vec<Tried> {
             let link = PathBuf::from(format!("/tmp/way-{}", std::process::id()));
             let _ = rustix::fs::unlink(&link);
             rustix::fs::symlink(path, &link)?;
-            open(&link, flags).map(drop)
+            let opened = open(&link, flags).map(drop);
+            let _ = rustix::fs::unlink(&link);
+            opened
         };
         // A relative link would lead elsewhere.
         if path.is_absolute() {
