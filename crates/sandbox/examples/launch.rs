@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             argv: vec!["true".into()],
             directory: root.resolve(".")?,
             profile: "workspace".into(),
-            sockets: Vec::new(),
+            privileges: Vec::new(),
             timeout: None,
         };
         let took = Cell::new((0, 0));
