@@ -4,6 +4,7 @@ mod architecture;
 mod bench;
 mod licences;
 mod repair;
+mod sandbox_bench;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   check                          dependency edges, unsafe, raw processes, HTTP and file writes
   licences                       every dependency's licence against deny.toml
   bench [--runs N]               start, tool turn, memory and request size of the release build
+  bench-sandbox [--runs N]       what `true` costs confined, beside bwrap and srt (SRT names its program)
   repair [--model M] [--runs N]  how many bugs of examples/repair the embedded model fixes
   quickstart [--runs N]          how often it fixes examples/quickstart
 varvel and varvel-llm-worker are taken from VARVEL_BIN, else from the release build.";
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some("check") => architecture::check(),
         Some("licences") => licences::check(),
         Some("bench") => bench::bench(runs(20)),
+        Some("bench-sandbox") => sandbox_bench::bench_sandbox(runs(40)),
         Some("repair") => repair::repair(option("--model").as_deref(), runs(1)),
         Some("quickstart") => repair::quickstart(option("--model").as_deref(), runs(10)),
         _ => {
