@@ -23,8 +23,8 @@ use super::scan::{Scan, Step, scan};
 use super::swap::{Ground, Undone, changed_since};
 use super::{Stage, StageError, StageState, begin, random};
 
-/// How often a step is tried to be taken back.
-const ATTEMPTS: usize = 20;
+/// How often steps are tried again, in all, that cannot be taken back at once.
+const ATTEMPTS: usize = 500;
 
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,11 +126,12 @@ pub(super) fn run(stage: &Stage, decided: Digest, faults: Faults<'_>) -> Result<
     if !scan.steps.is_empty() {
         stage.set_state(StageState::Committing)?;
         let mut journal = Journal { aside: journal::aside(random()?), began: Moment(0, 0), ops: Vec::new() };
-        match carry_out(stage, &root, &scan, &mut journal, faults) {
+        let mut ground = None;
+        match carry_out(stage, &root, &scan, &mut journal, &mut ground, faults) {
             Ok(()) => {}
             Err(Stop::Dead) => return Err(StageError::Interrupted { id: stage.info.id.clone() }),
             Err(Stop::Failed(error)) => {
-                take_back(stage, root, &journal, &error.to_string())?;
+                take_back(stage, &root, &journal, ground, &error.to_string())?;
                 return Err(error);
             }
         }
@@ -161,7 +162,7 @@ pub(super) fn recover(stage: &Stage) -> Result<Recovered, StageError> {
         stage.retire()?;
         return Ok(Recovered::Completed);
     }
-    take_back(stage, root, &journal, "it was cut short").map(Recovered::TakenBack)
+    take_back(stage, &root, &journal, None, "it was cut short").map(Recovered::TakenBack)
 }
 
 /// A handle of the workspace, locked against another commit.
@@ -181,6 +182,7 @@ fn carry_out(
     root: &OwnedFd,
     scan: &Scan,
     journal: &mut Journal,
+    ground: &mut Option<Ground>,
     faults: Faults<'_>,
 ) -> Result<(), Stop> {
     let mut at = |point| match faults(point) {
@@ -205,8 +207,8 @@ fn carry_out(
     journal::write(&stage.directory, journal)?;
     at(Point::Prepared)?;
 
-    let again = root.try_clone().map_err(StageError::io("open", "the workspace"))?;
-    let mut ground = Ground::new(again, aside);
+    // Kept by the caller, for the directories that it holds open.
+    let ground = ground.insert(Ground::new(again(root)?, aside));
     for (number, op) in journal.ops.iter().enumerate() {
         ground.perform(op)?;
         at(Point::Step(number))?;
@@ -215,8 +217,8 @@ fn carry_out(
     if !moved.is_empty() {
         return Err(Stop::Failed(StageError::Conflict { paths: moved }));
     }
-    check_kept(&ground, &journal.ops, scan)?;
-    sync(&ground)?;
+    check_kept(ground, &journal.ops, scan)?;
+    sync(ground)?;
     at(Point::Swapped)?;
 
     journal::set_complete(&stage.directory)?;
@@ -361,22 +363,33 @@ fn sync(ground: &Ground) -> Result<(), StageError> {
 }
 
 /// Takes back whatever was done, in reverse. Returns how many steps there were.
-fn take_back(stage: &Stage, root: OwnedFd, journal: &Journal, why: &str) -> Result<usize, StageError> {
+fn take_back(
+    stage: &Stage,
+    root: &OwnedFd,
+    journal: &Journal,
+    ground: Option<Ground>,
+    why: &str,
+) -> Result<usize, StageError> {
     let name = journal.aside.clone();
     let incomplete =
         |paths: Vec<String>| StageError::Incomplete { why: why.to_owned(), paths, kept: name.clone() };
     let mut count = 0;
     let mut blocked = Vec::new();
-    match place::directory(&root, Path::new(&journal.aside)) {
+    let ground = match (ground, place::directory(root, Path::new(&journal.aside))) {
+        (Some(ground), _) => Some(ground),
+        (None, Ok(aside)) => Some(Ground::new(again(root)?, aside)),
         // Before it was made, or after it was removed.
-        Err(Errno::NOENT) => {}
-        Err(errno) => return Err(StageError::io("open", name.clone())(errno)),
-        Ok(aside) => {
-            let mut ground = Ground::new(root, aside);
+        (None, Err(Errno::NOENT)) => None,
+        (None, Err(errno)) => return Err(StageError::io("open", name.clone())(errno)),
+    };
+    match ground {
+        None => {}
+        Some(mut ground) => {
+            let mut patience = ATTEMPTS;
             let mut back = Vec::new();
             let mut failed = Vec::new();
             for op in journal.ops.iter().rev() {
-                match undo(&mut ground, op) {
+                match undo(&mut ground, op, &mut patience) {
                     Ok(Undone::Nothing) => {}
                     Ok(Undone::Back) => {
                         count += 1;
@@ -406,17 +419,21 @@ fn take_back(stage: &Stage, root: OwnedFd, journal: &Journal, why: &str) -> Resu
     if blocked.is_empty() { Ok(count) } else { Err(incomplete(blocked)) }
 }
 
-fn undo(ground: &mut Ground, op: &Op) -> place::Io<Undone> {
-    let mut attempt = 0;
+/// Takes back one step. What is in the way may be gone in a moment.
+fn undo(ground: &mut Ground, op: &Op, patience: &mut usize) -> place::Io<Undone> {
     loop {
         match ground.undo(op) {
-            Err(_) if attempt < ATTEMPTS => {
-                attempt += 1;
+            Err(_) | Ok(Undone::Blocked) if *patience > 0 => {
+                *patience -= 1;
                 std::thread::sleep(Duration::from_millis(1));
             }
             undone => return undone,
         }
     }
+}
+
+fn again(root: &OwnedFd) -> Result<OwnedFd, StageError> {
+    root.try_clone().map_err(StageError::io("open", "the workspace"))
 }
 
 /// Removes what was prepared, but for what somebody has changed while it was in the workspace: those paths are returned.
