@@ -49,6 +49,23 @@ impl Digest {
     }
 }
 
+/// A digest of what comes in pieces.
+#[derive(Debug, Clone, Default)]
+pub struct Digester(Sha256);
+
+impl Digester {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all pieces, one after the other.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -77,6 +94,10 @@ mod tests {
         let abc = Digest::of(b"abc");
         assert_eq!(abc.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(Digest::of_parts(&[b"a", b"bc"]), abc);
+        let mut pieces = Digester::default();
+        pieces.update(b"ab");
+        pieces.update(b"c");
+        assert_eq!(pieces.finish(), abc);
         assert_eq!(Digest::parse(&abc.to_string()), Some(abc));
         assert_eq!(Digest::parse("ba78"), None);
         assert_eq!(Digest::parse(&"+1".repeat(32)), None);

@@ -14,7 +14,7 @@ pub use actions::{
     Action, Command, Commit, Connect, Destination, Effect, FileDelete, FileList, FileRead, FileSearch,
     FileWrite, ModelCall, Network, Outside, Reach, StagedChange, StagedKind, Via,
 };
-pub use digest::Digest;
+pub use digest::{Digest, Digester};
 pub use label::{Confidentiality, Integrity, Label, Labelled};
 pub use target::{FileKind, ResolveError, Root, Target, printable};
 pub use verdict::{Actor, Autonomy, Decision, SessionId, Verdict};

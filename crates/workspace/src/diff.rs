@@ -1,6 +1,11 @@
 //! Changes as unified diffs.
 
+use std::time::Duration;
+
 use similar::TextDiff;
+
+/// How long the shortest diff is looked for; then a longer one is taken.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The change from `before` to `after` as a unified diff with three lines of context; empty when they are equal.
 /// For content that is not text, one line that says so.
@@ -17,7 +22,8 @@ pub fn unified(path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> Strin
     let text = |content: Option<&[u8]>| std::str::from_utf8(content.unwrap_or_default()).map(str::to_owned);
     match (text(before), text(after)) {
         (Ok(before), Ok(after)) => {
-            TextDiff::from_lines(&before, &after).unified_diff().header(&names.0, &names.1).to_string()
+            let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(&before, &after);
+            diff.unified_diff().header(&names.0, &names.1).to_string()
         }
         _ => format!("--- {}\n+++ {}\n(binary content differs)\n", names.0, names.1),
     }

@@ -9,6 +9,7 @@ mod error;
 mod list;
 mod read;
 mod search;
+mod stage;
 mod state;
 mod write;
 
@@ -17,5 +18,9 @@ pub use error::FileError;
 pub use list::{Entry, Listing, list, paths};
 pub use read::{Content, MAX_FILE, read};
 pub use search::{Hit, Hits, Query, search};
+pub use stage::{
+    Change as StagedPath, Changes, Committed, Object, Recovered, Refusal, Stage, StageError, StageInfo,
+    StageState,
+};
 pub use state::{StateFile, create_private_dir, remove_state};
 pub use write::{Change, Deleted, delete, write};
