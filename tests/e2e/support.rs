@@ -130,8 +130,12 @@ impl Place {
 /// The record of a proof by this very program: made once, and used by all tests that run something unattended.
 fn proof() -> PathBuf {
     let program = fs::metadata(env!("CARGO_BIN_EXE_varvel")).unwrap();
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("proof-{}-{}-{}", program.ino(), program.len(), program.mtime()));
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+        "proof-{}-{}-{}",
+        program.ino(),
+        program.len(),
+        program.mtime()
+    ));
     let lock = fs::File::create(kept.with_extension("lock")).unwrap();
     lock.lock().unwrap();
     if !kept.exists() {

@@ -1,7 +1,6 @@
 //! Real work: programs as people use them, unmodified, in the sandbox. Where a program or its registry cannot be had,
 //! the test says so and ends.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -19,7 +19,8 @@ use crate::terminal::{self, BOLD, DIM, styled};
 /// What can be answered.
 const CHOICES: &str = "[y] yes  [s] yes, for this session  [n] no  or say what to do instead: ";
 /// The same for connections.
-const NETWORK_CHOICES: &str = "[y] once  [s] for this session  [a] always  [n] no  or say what to do instead: ";
+const NETWORK_CHOICES: &str =
+    "[y] once  [s] for this session  [a] always  [n] no  or say what to do instead: ";
 /// Lines of a diff that are shown before asking.
 const DIFF_LINES: usize = 60;
 /// Longest answer, in bytes.

@@ -76,7 +76,9 @@ impl From<GateError<SandboxError>> for Failure {
             GateError::Refused { .. } | GateError::Unanswered { .. } => Exit::REFUSED,
             GateError::Failed(SandboxError::Exec { not_found: true, .. }) => Exit::from_code(127),
             GateError::Failed(SandboxError::Exec { .. }) => Exit::from_code(126),
-            GateError::Failed(SandboxError::NoSuchProfile { .. } | SandboxError::Profile { .. }) => Exit::USAGE,
+            GateError::Failed(SandboxError::NoSuchProfile { .. } | SandboxError::Profile { .. }) => {
+                Exit::USAGE
+            }
             _ => Exit::FAILED,
         };
         Self { exit, message: error.to_string() }

@@ -32,11 +32,7 @@ pub(crate) fn by_hand(home: &Home, about: Value) -> Result<(Gate, Sequence), Fai
 }
 
 /// The same for a command, whose connections these rules decide.
-pub(crate) fn command(
-    home: &Home,
-    network: NetworkRules,
-    about: Value,
-) -> Result<(Gate, Sequence), Failure> {
+pub(crate) fn command(home: &Home, network: NetworkRules, about: Value) -> Result<(Gate, Sequence), Failure> {
     let policy = Policy::new(Autonomy::Observe).with_network(network);
     open(home, BY_HAND, policy, Limits::default(), Box::new(Nobody), about)
 }

@@ -127,10 +127,8 @@ fn protection(action: &Action) -> Option<Decision> {
             return Some(Decision::new(Verdict::Deny, "builtin.network-profile", reason));
         }
         Action::Command(a) if !a.privileges.is_empty() => {
-            let reason = format!(
-                "the command would get what others do not have: {}",
-                a.privileges.join(", ")
-            );
+            let reason =
+                format!("the command would get what others do not have: {}", a.privileges.join(", "));
             return Some(Decision::new(Verdict::Ask, "builtin.privilege", reason));
         }
         Action::Commit(a) => return protection_of_commit(a),

@@ -103,7 +103,10 @@ impl Groups {
 
     /// Whether the kernel has killed something inside for want of memory.
     pub(crate) fn ran_out_of_memory(&self) -> bool {
-        let files = self.0.iter().flat_map(|group| ["memory.events", "memory.oom_control"].map(|file| group.join(file)));
+        let files = self
+            .0
+            .iter()
+            .flat_map(|group| ["memory.events", "memory.oom_control"].map(|file| group.join(file)));
         files.filter_map(|file| fs::read_to_string(file).ok()).any(|text| {
             let killed = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
             killed.is_some_and(|count| count.trim() != "0")
@@ -134,7 +137,8 @@ impl Drop for Groups {
 /// Puts this process, and so all that it starts, into the groups of the plan.
 pub(crate) fn join(plan: &Plan) -> Result<(), Failure> {
     for directory in &plan.cgroups {
-        fs::write(directory.get().join("cgroup.procs"), "0").map_err(Failure::at("joining a control group"))?;
+        fs::write(directory.get().join("cgroup.procs"), "0")
+            .map_err(Failure::at("joining a control group"))?;
     }
     Ok(())
 }
@@ -182,8 +186,11 @@ pub fn probe() -> Controllers {
 /// Where the hierarchy with these controllers is mounted, and which of ours it has.
 fn mounts(names: &str) -> Vec<(PathBuf, Vec<Kind>)> {
     let all = [("memory", Kind::Memory), ("pids", Kind::Pids), ("cpu", Kind::Cpu)];
-    let wanted: Vec<Kind> =
-        all.iter().filter(|(name, _)| names.split(',').any(|own| own == *name)).map(|(_, kind)| *kind).collect();
+    let wanted: Vec<Kind> = all
+        .iter()
+        .filter(|(name, _)| names.split(',').any(|own| own == *name))
+        .map(|(_, kind)| *kind)
+        .collect();
     let unified = names.is_empty();
     if wanted.is_empty() && !unified {
         return Vec::new();
@@ -192,10 +199,15 @@ fn mounts(names: &str) -> Vec<(PathBuf, Vec<Kind>)> {
     let mut found = Vec::new();
     for line in table.lines() {
         let mut fields = line.split(' ').skip(1);
-        let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
         if unified && kind == "cgroup2" {
             found.push((PathBuf::from(place), all.iter().map(|(_, kind)| *kind).collect()));
-        } else if !unified && kind == "cgroup" && names.split(',').all(|name| options.split(',').any(|o| o == name)) {
+        } else if !unified
+            && kind == "cgroup"
+            && names.split(',').all(|name| options.split(',').any(|o| o == name))
+        {
             found.push((PathBuf::from(place), wanted.clone()));
         }
     }
@@ -246,7 +258,9 @@ fn bites(hierarchy: &Hierarchy, kind: Kind) -> bool {
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("varvel-").and_then(|rest| rest.split('-').next()) else { continue };
+        let Some(pid) = name.strip_prefix("varvel-").and_then(|rest| rest.split('-').next()) else {
+            continue;
+        };
         if !Path::new("/proc").join(pid).exists() {
             // Not empty means that somebody else lives there.
             let _ = fs::remove_dir(entry.path());

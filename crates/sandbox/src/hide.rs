@@ -42,7 +42,8 @@ pub(crate) fn hidden(root: &Path) -> Vec<PathBuf> {
 }
 
 fn skipped(directory: &Path, name: &str) -> bool {
-    GENERATED.contains(&name) || (directory.file_name().is_some_and(|parent| parent == ".git") && name == "objects")
+    GENERATED.contains(&name)
+        || (directory.file_name().is_some_and(|parent| parent == ".git") && name == "objects")
 }
 
 #[cfg(test)]

@@ -48,9 +48,8 @@ pub(crate) fn init(plan: &Plan, ends: &Ends, ids: (u32, u32)) -> Result<i32, Fai
     landlock::apply(&readable, &writable)?;
     nix::sys::prctl::set_dumpable(false).map_err(Failure::at("hiding init"))?;
     seccomp::apply(plan)?;
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .map_err(Failure::at("starting a process"))?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(Failure::at("starting a process"))?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(Failure::at("starting a process"))? {
         ForkResult::Child => {
@@ -164,10 +163,8 @@ fn watch(plan: &Plan, ends: &Ends, child: Pid, mut broker: Option<Broker>) -> Re
         let parked = broker.as_ref().is_some_and(Broker::has_parked);
         let wait = if parked { RETRY } else { look.saturating_duration_since(Instant::now()) };
         let wait = Timespec::try_from(wait).unwrap_or_default();
-        let mut fds = vec![
-            PollFd::new(&pidfd, PollFlags::IN),
-            PollFd::new(&ends.lifeline, PollFlags::empty()),
-        ];
+        let mut fds =
+            vec![PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&ends.lifeline, PollFlags::empty())];
         if let Some(broker) = &broker {
             fds.push(PollFd::new(broker, PollFlags::IN));
         }

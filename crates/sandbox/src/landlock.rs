@@ -22,7 +22,8 @@ const SCOPES: i64 = 6;
 pub(crate) fn require_scopes() -> Result<(), Failure> {
     let abi = crate::probe::landlock_abi();
     if abi < SCOPES {
-        let why = format!("the profile `landlock` needs ABI {SCOPES} (Linux 6.12), and this kernel has {abi}");
+        let why =
+            format!("the profile `landlock` needs ABI {SCOPES} (Linux 6.12), and this kernel has {abi}");
         return Err(Failure { what: "Landlock".into(), why });
     }
     Ok(())

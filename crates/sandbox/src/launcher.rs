@@ -135,7 +135,10 @@ fn unshare_all(plan: &Plan) -> Result<(u32, u32), Failure> {
     let others = [
         (CloneFlags::CLONE_NEWPID, !crate::cut::is("pid-namespace")),
         (CloneFlags::CLONE_NEWIPC, !crate::cut::is("ipc-namespace")),
-        (CloneFlags::CLONE_NEWNET, plan.network != NetworkAccess::Host && !crate::cut::is("network-namespace")),
+        (
+            CloneFlags::CLONE_NEWNET,
+            plan.network != NetworkAccess::Host && !crate::cut::is("network-namespace"),
+        ),
     ];
     for (namespace, wanted) in others {
         namespaces.set(namespace, wanted);

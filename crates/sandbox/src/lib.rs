@@ -40,6 +40,8 @@ pub use launcher::{LAUNCHER_ARG, launcher_main};
 pub use network::{Doors, Listeners};
 pub use plan::{StageDirs, check_workspace};
 pub use probe::{Check, probe};
-pub use profile::{Isolation, NetworkAccess, PROVEN, Profile, Profiles, ResourceLimits, Syscalls, WorkspaceAccess};
+pub use profile::{
+    Isolation, NetworkAccess, PROVEN, Profile, Profiles, ResourceLimits, Syscalls, WorkspaceAccess,
+};
 pub use run::{CommandOutput, Exit, Io, Running, Setup, run, start};
 pub use worker::{Pipes, Worker, spawn_worker};

@@ -25,7 +25,8 @@ pub(crate) fn exceeded(plan: &Plan) -> Option<String> {
     if plan.limits.memory_mb > 0 && pages.saturating_mul(page) > plan.limits.memory_mb << 20 {
         return Some(format!("{} MB of memory", plan.limits.memory_mb));
     }
-    (plan.limits.processes > 0 && processes > plan.limits.processes).then(|| format!("{} processes", plan.limits.processes))
+    (plan.limits.processes > 0 && processes > plan.limits.processes)
+        .then(|| format!("{} processes", plan.limits.processes))
 }
 
 /// Sets what the kernel limits for each process.
@@ -49,4 +50,3 @@ pub(crate) fn limit_resources(plan: &Plan) -> nix::Result<()> {
     }
     Ok(())
 }
-

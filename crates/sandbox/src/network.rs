@@ -136,8 +136,12 @@ fn listen(at: SocketAddr) -> io::Result<TcpListener> {
 
 /// `ip route add local default dev lo`, by rtnetlink(7).
 fn any_address(family: AddressFamily) -> io::Result<()> {
-    let socket =
-        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None /* NETLINK_ROUTE */)?;
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        None, /* NETLINK_ROUTE */
+    )?;
     let index = rustix::net::netdevice::name_to_index(&socket, "lo")?;
     let mut message = Vec::with_capacity(64);
     // struct nlmsghdr: length (filled in below), type, flags, sequence, port.

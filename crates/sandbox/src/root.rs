@@ -270,10 +270,7 @@ fn names(plan: &Plan, user: u32, group: u32) -> io::Result<()> {
 /// The system's certificates and the session's own authority, in one file, where there is such an authority.
 fn certificates(plan: &Plan) -> io::Result<()> {
     let Some(own) = plan.doors.as_ref().and_then(|doors| doors.ca_pem.as_ref()) else { return Ok(()) };
-    let mut all = network::BUNDLES
-        .iter()
-        .find_map(|path| fs::read_to_string(path).ok())
-        .unwrap_or_default();
+    let mut all = network::BUNDLES.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
     all.push('\n');
     all.push_str(own);
     let path = inside(network::CERTIFICATES);

@@ -16,8 +16,8 @@ use tokio::process::Child;
 
 use crate::SandboxError;
 use crate::capture::{Captured, Tap};
-use crate::cut;
 use crate::cgroup::{Controllers, Groups};
+use crate::cut;
 use crate::hide::hidden;
 use crate::init::receive_fds;
 use crate::launcher::{LAUNCHER_ARG, Message, PLAN_FD, STATUS_FD, WORKSPACE_FD};
@@ -293,7 +293,8 @@ impl Scratch {
         let mut place = None;
         for attempt in 0..64 {
             let path = std::env::temp_dir().join(format!("{name}-{attempt}"));
-            let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
+            let made =
+                std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
             match made {
                 Ok(()) => {
                     place = Some(path);

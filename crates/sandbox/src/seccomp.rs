@@ -140,7 +140,11 @@ fn programs(families: Families) -> Result<[BpfProgram; 3], seccompiler::BackendE
             new_user,
         )?])?],
     );
-    let known = [(libc::AF_INET, families.internet), (libc::AF_INET6, families.internet), (libc::AF_UNIX, families.unix)];
+    let known = [
+        (libc::AF_INET, families.internet),
+        (libc::AF_INET6, families.internet),
+        (libc::AF_UNIX, families.unix),
+    ];
     let others = known
         .iter()
         .filter(|(_, there)| *there)

@@ -8,7 +8,9 @@ use egress::{NetworkReport, Proxy, ProxySettings, SessionCa};
 use gate::{Authorized, Gate, Report, Usage};
 use ledger::{Outcome, Status};
 use policy::NetworkRules;
-use sandbox::{CommandOutput, Controllers, Io, NetworkAccess, Profile, Profiles, SandboxError, Setup, StageDirs};
+use sandbox::{
+    CommandOutput, Controllers, Io, NetworkAccess, Profile, Profiles, SandboxError, Setup, StageDirs,
+};
 
 /// The profile of a command that has none of its own.
 pub const DEFAULT_PROFILE: &str = "workspace";
@@ -186,7 +188,10 @@ impl Confinement {
 /// The words of a shell line that has nothing but words: no variable, no quote, no second command. Of any other line it
 /// is not said here what it runs.
 fn plain_words(line: &str) -> Option<Vec<String>> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '/' | '=' | ':' | '@' | '+' | ',' | '%');
+    let plain = |c: char| {
+        c.is_ascii_alphanumeric()
+            || matches!(c, ' ' | '-' | '_' | '.' | '/' | '=' | ':' | '@' | '+' | ',' | '%')
+    };
     if !line.chars().all(plain) {
         return None;
     }

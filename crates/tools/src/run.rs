@@ -43,9 +43,7 @@ impl Toolbox<'_> {
         let io = Io::Captured { limit: self.limit, tap: Some(&mut tap) };
         let ran = self
             .gate
-            .perform(effect, async |authorized| {
-                self.confinement.run(self.gate, authorized, io, None).await
-            })
+            .perform(effect, async |authorized| self.confinement.run(self.gate, authorized, io, None).await)
             .await
             .map_err(|error| Failure::from_gate(what, error))?
             .value;

@@ -185,7 +185,11 @@ fn summary(action: &Value) -> String {
         "model-call" => format!("ask {} {} ({} bytes)", text("provider"), text("model"), text("bytes")),
         "network" => format!("fetch {}", text("url")),
         "connect" => {
-            let at = format!("{}:{}", plain(&action["destination"]["host"]), plain(&action["destination"]["port"]));
+            let at = format!(
+                "{}:{}",
+                plain(&action["destination"]["host"]),
+                plain(&action["destination"]["port"])
+            );
             match (action["method"].as_str(), action["path"].as_str()) {
                 (Some(method), Some(path)) => format!("{method} {path} at {at}"),
                 _ => format!("connect to {at} ({})", text("via")),

@@ -28,9 +28,8 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
         .map_err(Failure::usage)?;
     let about = json!({ "workspace": action::printable(root.path()), "profile": effect.profile });
     let (gate, _) = sessions::command(&home, confinement.network.clone(), about)?;
-    let running = gate.perform(effect, async |command| {
-        confinement.run(&gate, command, Io::Inherited, None).await
-    });
+    let running =
+        gate.perform(effect, async |command| confinement.run(&gate, command, Io::Inherited, None).await);
     let ran = tokio::select! {
         ran = running => ran,
         exit = stopped() => {

@@ -65,7 +65,8 @@ pub(crate) fn network(verb: NetworkVerb) -> Result<Exit, Failure> {
 fn connect(to: &str, method: Option<String>) -> Result<Connect, Failure> {
     if to.contains("://") {
         let (destination, _) = egress::destination(to).map_err(Failure::usage)?;
-        let path = to.splitn(4, '/').nth(3).map(|rest| format!("/{}", rest.split(['?', '#']).next().unwrap_or("")));
+        let path =
+            to.splitn(4, '/').nth(3).map(|rest| format!("/{}", rest.split(['?', '#']).next().unwrap_or("")));
         let path = path.unwrap_or_else(|| "/".to_owned());
         let method = method.unwrap_or_else(|| "GET".to_owned());
         return Ok(Connect { destination, via: Via::Http, method: Some(method), path: Some(path) });

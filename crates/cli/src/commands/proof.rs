@@ -90,7 +90,8 @@ fn still(home: &Home) -> io::Result<bool> {
 pub(crate) fn record(home: &Home, controllers: Controllers) -> Result<(), Failure> {
     let write = || -> io::Result<()> {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let record = Record { machine: machine(), program: program()?.1, digest: digest()?, time, controllers };
+        let record =
+            Record { machine: machine(), program: program()?.1, digest: digest()?, time, controllers };
         let mut text = serde_json::to_vec_pretty(&record)?;
         text.push(b'\n');
         StateFile::write(&path(home), &text)

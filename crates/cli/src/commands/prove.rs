@@ -150,9 +150,7 @@ async fn confined(gate: &Gate, playground: &Playground, profile: &str) -> Result
     let io = Io::Captured { limit: OUTPUT, tap: None };
     // The built-in profiles and no rule of the network: what nobody has set.
     let confinement = Confinement::default();
-    let ran = gate
-        .perform(effect, async |command| confinement.run(gate, command, io, None).await)
-        .await?;
+    let ran = gate.perform(effect, async |command| confinement.run(gate, command, io, None).await).await?;
     Ok(ran.value.command.output.text())
 }
 

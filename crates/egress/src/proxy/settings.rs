@@ -1,6 +1,7 @@
 //! What a proxy is made of.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use action::{Decision, Destination};

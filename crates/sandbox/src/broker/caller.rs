@@ -52,8 +52,7 @@ impl Caller {
 
     /// One of its open files, as a path that can be linked from: `/proc/self/fd/N` is its own, not ours.
     pub(super) fn translate(self, path: Vec<u8>) -> Vec<u8> {
-        let Some(rest) =
-            path.strip_prefix(b"/proc/self/fd/").or_else(|| path.strip_prefix(b"/dev/fd/"))
+        let Some(rest) = path.strip_prefix(b"/proc/self/fd/").or_else(|| path.strip_prefix(b"/dev/fd/"))
         else {
             return path;
         };
@@ -82,8 +81,11 @@ impl Caller {
 /// Where the kernel says that an open handle is.
 pub(super) fn where_is(handle: &OwnedFd) -> Result<std::path::PathBuf, Errno> {
     use std::os::fd::AsRawFd;
-    let link =
-        rustix::fs::readlinkat(CWD, format!("/proc/self/fd/{}", handle.as_raw_fd()), Vec::with_capacity(256))?;
+    let link = rustix::fs::readlinkat(
+        CWD,
+        format!("/proc/self/fd/{}", handle.as_raw_fd()),
+        Vec::with_capacity(256),
+    )?;
     Ok(OsString::from_vec(link.into_bytes()).into())
 }
 

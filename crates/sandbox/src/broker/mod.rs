@@ -6,8 +6,8 @@
 //! later runs or trusts (`policy::guarded`) are refused, at any depth, existing or not. What the command's memory says
 //! after it was read does not matter: a call that is let go on to the kernel meets Landlock.
 
-mod calls;
 mod caller;
+mod calls;
 mod notify;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,8 +18,8 @@ use rustix::io::Errno;
 
 use caller::{Caller, where_is};
 use calls::{Call, parse};
-pub(crate) use notify::{Listener, install};
 use notify::Waiting;
+pub(crate) use notify::{Listener, install};
 
 use crate::plan::Plan;
 
@@ -150,7 +150,9 @@ impl Broker {
                 let place = self.locate(caller, at, &path, false)?;
                 let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
                 let repository = match brokered {
-                    Brokered::Workspace(path) if self.repositories => self.may_found(&place, path).then_some(path),
+                    Brokered::Workspace(path) if self.repositories => {
+                        self.may_found(&place, path).then_some(path)
+                    }
                     _ => None,
                 };
                 if let Some(path) = self.guarded(brokered).filter(|_| repository.is_none()) {
@@ -188,7 +190,9 @@ impl Broker {
                     rustix::fs::unlinkat(&place.directory, place.name.as_slice(), flags)
                 })
             }
-            Call::Link { from_at, from, at, path, flags } => self.link(caller, (from_at, &from), (at, &path), flags),
+            Call::Link { from_at, from, at, path, flags } => {
+                self.link(caller, (from_at, &from), (at, &path), flags)
+            }
             Call::Rename { from_at, from, at, path, flags } => {
                 self.rename(caller, (from_at, &from), (at, &path), flags)
             }
@@ -208,14 +212,7 @@ impl Broker {
         })
     }
 
-    fn open(
-        &self,
-        caller: Caller,
-        at: i32,
-        path: &[u8],
-        flags: OFlags,
-        mode: u32,
-    ) -> Result<Answer, Errno> {
+    fn open(&self, caller: Caller, at: i32, path: &[u8], flags: OFlags, mode: u32) -> Result<Answer, Errno> {
         if flags.contains(OFlags::PATH) {
             return Ok(Answer::Kernel);
         }
@@ -352,7 +349,8 @@ impl Broker {
             // A directory that is moved to the beginning of a guarded path brings its content there; one that comes
             // from where packages are unpacked was not looked at.
             let moved = || {
-                let stat = rustix::fs::statat(&other.directory, other.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+                let stat =
+                    rustix::fs::statat(&other.directory, other.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
                 !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
             };
             let unpacked = match &other.path {
@@ -392,9 +390,7 @@ impl Broker {
                 return Err(Errno::INVAL);
             }
             let directory = open_directory(base.as_ref(), before)?;
-            if follow
-                && let Ok(target) = rustix::fs::readlinkat(&directory, name, Vec::with_capacity(256))
-            {
+            if follow && let Ok(target) = rustix::fs::readlinkat(&directory, name, Vec::with_capacity(256)) {
                 path = target.into_bytes();
                 base = if path.starts_with(b"/") { None } else { Some(directory) };
                 continue;
@@ -413,7 +409,9 @@ impl Broker {
     fn brokered(&self, directory: &Path) -> Option<Brokered> {
         match directory.strip_prefix(&self.workspace) {
             Ok(path) => Some(Brokered::Workspace(path.to_owned())),
-            Err(_) if self.around.iter().any(|around| directory.starts_with(around)) => Some(Brokered::Private),
+            Err(_) if self.around.iter().any(|around| directory.starts_with(around)) => {
+                Some(Brokered::Private)
+            }
             Err(_) => None,
         }
     }

@@ -47,9 +47,8 @@ impl Listener {
     pub(crate) fn receive(&self) -> Option<Waiting> {
         let mut request = MaybeUninit::<libc::seccomp_notif>::zeroed();
         // SAFETY: the kernel wants a zeroed structure of this type and fills it in.
-        let result = unsafe {
-            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, request.as_mut_ptr())
-        };
+        let result =
+            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, request.as_mut_ptr()) };
         if result != 0 {
             return None;
         }
@@ -91,9 +90,8 @@ impl Listener {
             newfd_flags: if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 },
         };
         // SAFETY: the kernel reads the structure during the call.
-        let result = unsafe {
-            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request)
-        };
+        let result =
+            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) };
         if result < 0 {
             // Too many open files, or the caller is gone.
             let errno = rustix::io::Errno::from_io_error(&io::Error::last_os_error());
@@ -103,9 +101,8 @@ impl Listener {
 
     fn send(&self, response: libc::seccomp_notif_resp) {
         // SAFETY: the kernel reads the structure during the call. If the caller is gone there is nobody to answer.
-        let _ = unsafe {
-            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response)
-        };
+        let _ =
+            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) };
     }
 }
 
@@ -120,9 +117,8 @@ pub(crate) fn install() -> Result<OwnedFd, Failure> {
     // After it was received a call is interrupted only by what kills, so that nothing is done twice.
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     // SAFETY: the program outlives the call, which copies it.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
-    };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
     match i32::try_from(fd) {
         // SAFETY: the kernel has just made this descriptor for us.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
