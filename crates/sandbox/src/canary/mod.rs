@@ -13,6 +13,7 @@ mod files;
 mod kernel;
 mod network;
 mod playground;
+mod privileges;
 mod process;
 mod proxy;
 mod trusted;
@@ -63,7 +64,7 @@ pub struct Line {
 
 /// All canaries, theme after theme.
 pub fn canaries() -> impl Iterator<Item = &'static Canary> {
-    [files::ALL, trusted::ALL, network::ALL, process::ALL, kernel::ALL].into_iter().flatten()
+    [files::ALL, trusted::ALL, network::ALL, process::ALL, privileges::ALL, kernel::ALL].into_iter().flatten()
 }
 
 /// The lines of a canary's output. What is not such a line is left out: it can only hide a result, and a result that
@@ -86,7 +87,7 @@ pub fn plant_canary() {
 /// Call it before anything else in `main` when the first argument is [`CANARY_ARG`].
 pub fn canary_main() -> ! {
     // Before this process opens anything itself.
-    let inherited = process::descriptors();
+    let inherited = privileges::descriptors();
     let instruction = std::env::args().nth(2).unwrap_or_default();
     if instruction.starts_with(BAIT) {
         bait::wait_for_the_end();
