@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// A wall, and canaries that must not hold without it. (More may fail.)
 const TABLE: &[(&str, &[&str])] = &[
-    ("user-namespace-root", &["outside-read", "state-read", "scratch-private", "home-secret"]),
+    ("root", &["outside-read", "state-read", "scratch-private", "home-secret"]),
     ("pid-namespace", &["namespaces"]),
     ("network-namespace", &["tcp", "udp", "namespaces"]),
     ("ipc-namespace", &["ipc", "namespaces"]),
@@ -41,11 +41,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("environment", &["environment-secret"]),
     ("close-range", &["inherited-fd"]),
     ("capabilities", &["capabilities"]),
-    ("no-new-privs", &["capabilities"]),
     ("protect", &["trusted-create", "trusted-rename", "trusted-change"]),
     ("hide", &["hidden-secret"]),
     ("proxy-addresses", &["proxy-loopback"]),
-    ("proc", &["host-proc"]),
 ];
 
 /// `varvel doctor --prove --json` with these walls left out: exit status, whether all held, what did not.

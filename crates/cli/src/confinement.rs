@@ -24,6 +24,7 @@ pub(crate) fn confinement(home: &Home, config: &Config, args: &NetworkArgs) -> R
         controllers: proof::controllers(home),
         authority: None,
         network_bytes: args.max_network.map(|megabytes| megabytes << 20),
+        visible: Vec::new(),
     };
     confinement.with_authority().map_err(Failure::failed)
 }

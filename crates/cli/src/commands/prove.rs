@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use action::{Command, Root};
 use gate::Gate;
+use policy::{NetworkConfig, NetworkRules};
 use sandbox::{CANARY_ARG, Canary, Io, Outcome, Playground, Verdict};
 use serde_json::json;
 use tools::Confinement;
@@ -79,11 +80,13 @@ pub(crate) async fn require(home: &Home) -> Result<(), Failure> {
 /// Attacks every profile, and records the proof when all of them held.
 async fn attack_all(home: &Home) -> Result<Proof, Failure> {
     let started = Instant::now();
-    let (gate, _) = sessions::by_hand(home, json!({ "doctor": "prove", "profiles": sandbox::PROVEN }))?;
+    let network = anywhere()?;
+    let about = json!({ "doctor": "prove", "profiles": sandbox::PROVEN });
+    let (gate, _) = sessions::command(home, network.clone(), about)?;
     let mut findings = Vec::new();
     let mut failure = None;
     for profile in sandbox::PROVEN {
-        match attack(home, &gate, profile).await {
+        match attack(home, &gate, &network, profile).await {
             Ok(found) => findings.extend(found),
             Err(error) => {
                 failure = Some(error);
@@ -106,14 +109,26 @@ async fn attack_all(home: &Home) -> Result<Proof, Failure> {
     Ok(proof)
 }
 
+/// Rules that let every destination pass, so that what the canaries meet is the wall behind the rules: the check of the
+/// address. They connect to this machine only, and to addresses that no packet leaves for.
+fn anywhere() -> Result<NetworkRules, Failure> {
+    let config = NetworkConfig { allow: vec!["*:*".into()], ..NetworkConfig::default() };
+    NetworkRules::from_config(&config, "the proof").map_err(Failure::failed)
+}
+
 /// Attacks one profile. An escape counts when either side saw it, and silence is no proof.
-async fn attack(home: &Home, gate: &Gate, profile: &'static str) -> Result<Vec<Finding>, Failure> {
+async fn attack(
+    home: &Home,
+    gate: &Gate,
+    network: &NetworkRules,
+    profile: &'static str,
+) -> Result<Vec<Finding>, Failure> {
     let place = home.state().join("canary");
     let failed = |error: std::io::Error| Failure::failed(format!("the playground of the proof: {error}"));
     workspace::create_private_dir(&place).map_err(failed)?;
     let real_home = std::env::var_os("HOME").unwrap_or_else(|| "/nonexistent".into());
     let mut playground = Playground::new(&place, home.state(), Path::new(&real_home)).map_err(failed)?;
-    let output = confined(gate, &playground, profile).await?;
+    let output = confined(gate, network, &playground, profile).await?;
     let lines = sandbox::lines(&output);
     let evidence = playground.evidence();
     let finding = |canary: &'static Canary| {
@@ -133,8 +148,13 @@ async fn attack(home: &Home, gate: &Gate, profile: &'static str) -> Result<Vec<F
 }
 
 /// Runs the canary program in the sandbox; returns what it printed.
-async fn confined(gate: &Gate, playground: &Playground, profile: &str) -> Result<String, Failure> {
-    let program = playground.copy_program().map_err(Failure::failed)?;
+async fn confined(
+    gate: &Gate,
+    network: &NetworkRules,
+    playground: &Playground,
+    profile: &str,
+) -> Result<String, Failure> {
+    let program = std::env::current_exe().map_err(Failure::failed)?;
     let root = Root::open(playground.workspace()).map_err(Failure::failed)?;
     let effect = Command {
         argv: vec![
@@ -148,8 +168,8 @@ async fn confined(gate: &Gate, playground: &Playground, profile: &str) -> Result
         timeout: Some(LONGEST),
     };
     let io = Io::Captured { limit: OUTPUT, tap: None };
-    // The built-in profiles and no rule of the network: what nobody has set.
-    let confinement = Confinement::default();
+    let confinement =
+        Confinement { network: network.clone(), visible: vec![program], ..Confinement::default() };
     let ran = gate.perform(effect, async |command| confinement.run(gate, command, io, None).await).await?;
     Ok(ran.value.command.output.text())
 }

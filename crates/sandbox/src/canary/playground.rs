@@ -129,16 +129,6 @@ impl Playground {
         &self.brief.workspace
     }
 
-    /// Puts a copy of this program into the workspace, for a sandbox that cannot show it at its own place.
-    ///
-    /// # Errors
-    /// If it cannot be copied.
-    pub fn copy_program(&self) -> io::Result<PathBuf> {
-        let copy = self.brief.workspace.join("canary-program");
-        fs::copy("/proc/self/exe", &copy)?;
-        Ok(copy)
-    }
-
     /// The instructions for the program inside.
     #[must_use]
     pub fn brief(&self) -> &Brief {
