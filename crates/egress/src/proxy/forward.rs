@@ -9,10 +9,10 @@ use std::time::Duration;
 use action::Connect;
 use bytes::Bytes;
 use gate::{Authorized, GateError};
-use http_body_util::BodyExt;
-use hyper::Request;
+use http_body_util::{BodyExt, Either, Empty};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -39,9 +39,12 @@ pub(super) struct Forward {
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
+/// What a request carries: the client's body, or nothing.
+type Outgoing = Either<Incoming, Empty<Bytes>>;
+
 /// A connection to a server that can take another request of the same client.
 pub(super) struct Upstream {
-    sender: SendRequest<Incoming>,
+    sender: SendRequest<Outgoing>,
     /// What moves its bytes. It holds nothing of the gate.
     _task: Abort,
     counts: Arc<Counts>,
@@ -108,62 +111,61 @@ impl Proxy<'_> {
         upstream: &mut Option<Upstream>,
         unanswered: &mut Option<oneshot::Sender<Answer>>,
     ) -> Result<Carried, Failure> {
-        let clock = Instant::now();
-        let known = upstream.take().filter(|upstream| upstream.fits(&forward));
+        let kept = upstream.take().filter(|upstream| upstream.fits(&forward));
         let Forward { request, reply, tls, only, .. } = forward;
         let reply = unanswered.insert(reply);
         let (mut parts, body) = request.into_parts();
         let at = authorized.action().destination.clone();
         let bad = |refusal: Refusal| Stop::Broken { at: at.to_string(), why: refusal.text };
         outgoing(&mut parts, &at, tls).map_err(bad)?;
-        let mut request = Request::from_parts(parts, body);
 
-        // A kept connection may have been closed by the server just now; then the request was not sent.
+        // The server may close a kept connection at any moment, and then nobody knows whether it has read the
+        // request: only one that can be sent twice goes over it (RFC 9110 9.2.2).
+        let repeatable =
+            matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) && body.is_end_stream();
+        let mut body = Some(body);
         let mut server = None;
-        if let Some(mut kept) = known
+        if repeatable
+            && let Some(mut kept) = kept
             && timeout(KEPT, kept.sender.ready()).await.is_ok_and(|ready| ready.is_ok())
         {
             server = Some(kept);
         }
-        let mut before = server.as_ref().map_or((0, 0), |kept| (kept.counts.out(), kept.counts.inward()));
+        let mut span = Span::new(server.as_ref());
         let (server, sent) = loop {
-            let fresh = server.is_none();
+            let again = server.is_some();
             let mut now = match server.take() {
                 Some(kept) => kept,
                 None => self.open(&authorized, tls, only).await?,
             };
-            let sending = now.sender.try_send_request(request);
-            let counts = Arc::clone(&now.counts);
+            let body = match body.take() {
+                Some(body) if !repeatable => Either::Left(body),
+                _ => Either::Right(Empty::new()),
+            };
+            let sending = now.sender.send_request(Request::from_parts(parts.clone(), body));
             let sent = tokio::select! {
                 sent = sending => sent,
-                () = counts.idle(self.settings.limits.idle) => return Err(self.failed(&now, before, clock, Stop::Idle)),
-                () = reply.closed() => return Err(self.failed(&now, before, clock, Stop::Client)),
-                () = self.ended() => return Err(self.failed(&now, before, clock, Stop::Ended)),
+                () = now.counts.idle(self.settings.limits.idle) => return Err(span.failed(&now, Stop::Idle)),
+                () = reply.closed() => return Err(span.failed(&now, Stop::Client)),
+                () = self.ended() => return Err(span.failed(&now, Stop::Ended)),
             };
             match sent {
-                Err(mut error) if !fresh && error.message().is_some() => match error.take_message() {
-                    Some(again) => {
-                        request = again;
-                        before = (0, 0);
-                    }
-                    None => break (now, Err(error.into_error())),
-                },
-                Err(error) => break (now, Err(error.into_error())),
-                Ok(response) => break (now, Ok(response)),
+                Err(_) if again && !self.budget.is_spent() => span.start_again(&now),
+                sent => break (now, sent),
             }
         };
         let mut response = match sent {
             Ok(response) => response,
             Err(error) => {
                 let stop = self.broken(authorized.action(), &error);
-                return Err(self.failed(&server, before, clock, stop));
+                return Err(span.failed(&server, stop));
             }
         };
         strip(response.headers_mut());
         let status = response.status().as_u16();
         if status == 101 {
             let why = "it switches to another protocol, which was not asked for".to_owned();
-            return Err(self.failed(&server, before, clock, Stop::Broken { at: at.to_string(), why }));
+            return Err(span.failed(&server, Stop::Broken { at: at.to_string(), why }));
         }
 
         // The answer goes to the client as it comes; this waits for its end.
@@ -171,14 +173,14 @@ impl Proxy<'_> {
         let response = response.map(|body| Watched { body, done: Some(done) }.boxed_unsync());
         let told = unanswered.take().is_some_and(|reply| reply.send(Ok(response)).is_ok());
         if !told {
-            return Err(self.failed(&server, before, clock, Stop::Client));
+            return Err(span.failed(&server, Stop::Client));
         }
         let end = tokio::select! {
             end = end => end.unwrap_or(End::Dropped),
-            () = server.counts.idle(self.settings.limits.idle) => return Err(self.failed(&server, before, clock, Stop::Idle)),
-            () = self.ended() => return Err(self.failed(&server, before, clock, Stop::Ended)),
+            () = server.counts.idle(self.settings.limits.idle) => return Err(span.failed(&server, Stop::Idle)),
+            () = self.ended() => return Err(span.failed(&server, Stop::Ended)),
         };
-        let traffic = traffic(&server, before, clock);
+        let traffic = span.traffic(&server);
         match end {
             End::Whole => {
                 *upstream = Some(server);
@@ -220,7 +222,7 @@ impl Proxy<'_> {
         let handshake = http1::Builder::new()
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
-            .handshake::<_, Incoming>(TokioIo::new(stream))
+            .handshake::<_, Outgoing>(TokioIo::new(stream))
             .await;
         let (sender, connection) = handshake.map_err(|error| failed(self.broken(&connect, &error)))?;
         // Its errors are seen by whoever waits for the answer.
@@ -234,19 +236,38 @@ impl Proxy<'_> {
         }
         Stop::Broken { at: connect.destination.to_string(), why: innermost(error) }
     }
-
-    fn failed(&self, server: &Upstream, before: (u64, u64), clock: Instant, stop: Stop) -> Failure {
-        Failure { stop, traffic: traffic(server, before, clock) }
-    }
 }
 
-/// What went over a connection since `before`.
-fn traffic(server: &Upstream, before: (u64, u64), clock: Instant) -> Traffic {
-    Traffic {
-        address: Some(server.address),
-        out: server.counts.out().saturating_sub(before.0),
-        inward: server.counts.inward().saturating_sub(before.1),
-        time: clock.elapsed(),
+/// The part of a kept connection that one request is.
+struct Span {
+    clock: Instant,
+    before: (u64, u64),
+    /// What went over a connection that was closed before it answered.
+    wasted: (u64, u64),
+}
+
+impl Span {
+    fn new(kept: Option<&Upstream>) -> Self {
+        let before = kept.map_or((0, 0), |kept| (kept.counts.out(), kept.counts.inward()));
+        Self { clock: Instant::now(), before, wasted: (0, 0) }
+    }
+
+    fn start_again(&mut self, lost: &Upstream) {
+        let traffic = self.traffic(lost);
+        (self.wasted, self.before) = ((traffic.out, traffic.inward), (0, 0));
+    }
+
+    fn traffic(&self, server: &Upstream) -> Traffic {
+        Traffic {
+            address: Some(server.address),
+            out: server.counts.out().saturating_sub(self.before.0) + self.wasted.0,
+            inward: server.counts.inward().saturating_sub(self.before.1) + self.wasted.1,
+            time: self.clock.elapsed(),
+        }
+    }
+
+    fn failed(&self, server: &Upstream, stop: Stop) -> Failure {
+        Failure { stop, traffic: self.traffic(server) }
     }
 }
 
