@@ -58,12 +58,14 @@ impl Approver for Person {
             self.status.idle();
             show(&question);
             let answer = loop {
-                let choices = if destination.is_some() { NETWORK_CHOICES } else { CHOICES };
+                // What asks because of what is in view now is not allowed for good.
+                let lasting = destination.filter(|_| !question.decision.rule.starts_with("flow."));
+                let choices = if lasting.is_some() { NETWORK_CHOICES } else { CHOICES };
                 terminal::err(&styled(BOLD, choices));
                 let Ok(Some(line)) = tokio::task::spawn_blocking(read_line).await else {
                     return Answer::Nobody;
                 };
-                match (parse(&line), destination) {
+                match (parse(&line), lasting) {
                     (Some(Answer::Always), Some(destination)) => {
                         match grants::allow(&self.network_file, &destination.to_string()) {
                             Ok(_) => break Answer::Always,

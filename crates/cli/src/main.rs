@@ -19,6 +19,9 @@ use clap::Parser;
 use args::{Args, Verb};
 use exit::{Exit, Failure};
 
+/// Open files, where the machine lets us.
+const MOST_FILES: u64 = 8192;
+
 fn main() {
     // First of all: this program is also its own sandbox launcher, and what tries to get out of the sandbox.
     match std::env::args_os().nth(1) {
@@ -27,6 +30,7 @@ fn main() {
         _ => sandbox::plant_canary(),
     }
     protect_memory();
+    many_files();
     let args = Args::parse();
     let exit = start(args).unwrap_or_else(|failure| {
         terminal::error(&failure.message);
@@ -60,6 +64,15 @@ fn wait_for(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result
+}
+
+/// The proxy holds two descriptors for each of many connections; the usual soft limit is 1024.
+fn many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum.map_or(Some(MOST_FILES), |most| Some(most.min(MOST_FILES)));
+    // With the old limit it holds fewer connections at once; the others wait.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum });
 }
 
 /// Keys are in this process's memory: no core dumps, and no debugger of the same user.

@@ -50,6 +50,9 @@ pub(crate) fn build(
 ) -> Result<(), Failure> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(Failure::at("making mounts private"))?;
+    if crate::cut::is("root") {
+        return Ok(());
+    }
     // Take hold of everything before the stage covers a part of it.
     let mut sources = Vec::new();
     for wanted in &plan.mounts {
@@ -95,10 +98,6 @@ pub(crate) fn build(
         mount(Some("proc"), &proc, Some("proc"), flags, Some("hidepid=ptraceable"))
     }
     .map_err(Failure::at("mounting /proc"))?;
-    if crate::cut::is("root") {
-        return Ok(());
-    }
-
     std::env::set_current_dir(STAGE).map_err(Failure::at("entering the root"))?;
     nix::unistd::pivot_root(".", ".").map_err(Failure::at("changing the root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(Failure::at("leaving the old root"))?;
