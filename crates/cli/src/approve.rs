@@ -20,11 +20,12 @@ const MAX_ANSWER: u64 = 4096;
 /// The person at the terminal, if there is one; else nobody.
 pub(crate) fn approver(status: Rc<Status>) -> Box<dyn Approver> {
     // Not standard input: the prompt may have come from there.
-    if terminal::stderr_is_terminal() && File::open("/dev/tty").is_ok() {
-        Box::new(Person(status))
-    } else {
-        Box::new(Nobody)
-    }
+    if somebody_is_there() { Box::new(Person(status)) } else { Box::new(Nobody) }
+}
+
+/// Whether a person can be asked.
+pub(crate) fn somebody_is_there() -> bool {
+    terminal::stderr_is_terminal() && File::open("/dev/tty").is_ok()
 }
 
 struct Person(Rc<Status>);
@@ -74,7 +75,7 @@ pub(crate) fn diff_line(line: &str) -> String {
 }
 
 /// A line typed at the terminal; `None` at its end.
-fn read_line() -> Option<String> {
+pub(crate) fn read_line() -> Option<String> {
     let tty = File::open("/dev/tty").ok()?;
     let mut line = String::new();
     match BufReader::new(std::io::Read::take(tty, MAX_ANSWER)).read_line(&mut line) {

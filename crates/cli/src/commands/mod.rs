@@ -7,5 +7,6 @@ pub(crate) mod exec;
 pub(crate) mod model;
 pub(crate) mod progress;
 pub(crate) mod run;
+pub(crate) mod stage;
 pub(crate) mod trail;
 pub(crate) mod vault;

@@ -308,7 +308,11 @@ fn a_stage_is_opened_once_and_only_over_its_workspace() {
     }
     let stage = Stage::open(&place.home, &id, &place.root).unwrap();
     assert_eq!(Stage::info(&place.home, &id).unwrap().note, "make all");
+    assert!(matches!(Stage::discard(&place.home, &id), Err(StageError::InUse { .. })));
     assert_eq!(commit(&stage).unwrap().created, 0, "nothing is staged");
+    let id = place.stage().id().to_owned();
+    Stage::discard(&place.home, &id).unwrap();
+    assert_eq!(Stage::list(&place.home).unwrap(), []);
 }
 
 #[test]
