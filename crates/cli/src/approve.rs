@@ -1,6 +1,5 @@
 //! Asking the person at the terminal.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::future::Future;
 use std::io::{BufRead, BufReader};
@@ -8,9 +7,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use action::{Action, Destination};
+use action::Action;
 use gate::{Answer, Approver, Question};
-use tokio::sync::Mutex;
 
 use crate::grants;
 use crate::status::Status;
@@ -29,59 +27,45 @@ const MAX_ANSWER: u64 = 4096;
 /// The person at the terminal, if there is one. What they allow for good is written to `network_file`.
 pub(crate) fn approver(status: Rc<Status>, network_file: PathBuf) -> Option<Box<dyn Approver>> {
     // Not standard input: the prompt may have come from there.
-    if terminal::stderr_is_terminal() && File::open("/dev/tty").is_ok() {
-        Some(Box::new(Person { status, network_file, asking: Mutex::default() }))
-    } else {
-        None
-    }
+    if somebody_is_there() { Some(Box::new(Person { status, network_file })) } else { None }
+}
+
+/// Whether a person can be asked.
+pub(crate) fn somebody_is_there() -> bool {
+    terminal::stderr_is_terminal() && File::open("/dev/tty").is_ok()
 }
 
 struct Person {
     status: Rc<Status>,
     network_file: PathBuf,
-    /// One question at a time: a command's connections ask side by side. What was said about a destination is kept, for
-    /// those that were waiting in line behind it.
-    asking: Mutex<HashMap<Destination, Answer>>,
 }
 
 impl Approver for Person {
     fn ask<'a>(&'a self, question: Question<'a>) -> Pin<Box<dyn Future<Output = Answer> + 'a>> {
         Box::pin(async move {
-            let mut said = self.asking.lock().await;
-            let destination = match question.action {
-                Action::Connect(connect) => Some(&connect.destination),
-                _ => None,
-            };
-            if let Some(answer) = destination.and_then(|destination| said.get(destination)) {
-                return answer.clone();
-            }
             self.status.idle();
             show(&question);
-            let answer = loop {
-                // What asks because of what is in view now is not allowed for good.
-                let lasting = destination.filter(|_| !question.decision.rule.starts_with("flow."));
-                let choices = if lasting.is_some() { NETWORK_CHOICES } else { CHOICES };
-                terminal::err(&styled(BOLD, choices));
+            // What asks because of what is in view now is not allowed for good.
+            let lasting = match question.action {
+                Action::Connect(connect) if !question.decision.rule.starts_with("flow.") => {
+                    Some(connect.destination.to_string())
+                }
+                _ => None,
+            };
+            loop {
+                terminal::err(&styled(BOLD, if lasting.is_some() { NETWORK_CHOICES } else { CHOICES }));
                 let Ok(Some(line)) = tokio::task::spawn_blocking(read_line).await else {
                     return Answer::Nobody;
                 };
-                match (parse(&line), lasting) {
-                    (Some(Answer::Always), Some(destination)) => {
-                        match grants::allow(&self.network_file, &destination.to_string()) {
-                            Ok(_) => break Answer::Always,
-                            Err(failure) => terminal::error(&failure.message),
-                        }
-                    }
+                match (parse(&line), &lasting) {
+                    (Some(Answer::Always), Some(rule)) => match grants::allow(&self.network_file, rule) {
+                        Ok(_) => return Answer::Always,
+                        Err(failure) => terminal::error(&failure.message),
+                    },
                     (Some(Answer::Always) | None, _) => {}
-                    (Some(answer), _) => break answer,
+                    (Some(answer), _) => return answer,
                 }
-            };
-            if let Some(destination) = destination
-                && answer != Answer::Once
-            {
-                said.insert(destination.clone(), answer.clone());
             }
-            answer
         })
     }
 }
@@ -112,7 +96,7 @@ pub(crate) fn diff_line(line: &str) -> String {
 }
 
 /// A line typed at the terminal; `None` at its end.
-fn read_line() -> Option<String> {
+pub(crate) fn read_line() -> Option<String> {
     let tty = File::open("/dev/tty").ok()?;
     let mut line = String::new();
     match BufReader::new(std::io::Read::take(tty, MAX_ANSWER)).read_line(&mut line) {

@@ -26,6 +26,9 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     /// Run one command confined and recorded; its exit status passes through
     Exec(ExecArgs),
+    /// Show, commit or drop what commands wrote into a stage instead of the workspace
+    #[command(subcommand)]
+    Stage(StageVerb),
     /// Read or check the ledger
     #[command(subcommand)]
     Audit(AuditVerb),
@@ -233,6 +236,37 @@ pub(crate) enum NetworkVerb {
         method: Option<String>,
         #[command(flatten)]
         network: NetworkArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StageVerb {
+    /// Show the stages that there are
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a stage would change, with the diff
+    Show {
+        /// Identifier, as in `varvel stage list`
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring all of it into the workspace, or nothing if anything is in the way
+    Commit {
+        /// Identifier, as in `varvel stage list`
+        id: String,
+        /// Leave out what cannot be committed: links that lead out of the workspace, pipes, sockets, devices
+        #[arg(long)]
+        without_refused: bool,
+    },
+    /// Remove a stage; the workspace stays as it is
+    Drop {
+        /// Identifier, as in `varvel stage list`
+        id: String,
     },
 }
 

@@ -4,6 +4,7 @@ use gate::GateError;
 use ledger::LedgerError;
 use sandbox::SandboxError;
 use tools::ConfinedError;
+use workspace::StageError;
 
 /// The exit status of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,4 +84,32 @@ impl From<GateError<SandboxError>> for Failure {
         };
         Self { exit, message: error.to_string() }
     }
+}
+
+impl From<GateError<StageError>> for Failure {
+    fn from(error: GateError<StageError>) -> Self {
+        let exit = match &error {
+            GateError::Refused { .. } | GateError::Unanswered { .. } => Exit::REFUSED,
+            GateError::Failed(error) => return error_of_stage(error),
+            _ => Exit::FAILED,
+        };
+        Self { exit, message: error.to_string() }
+    }
+}
+
+impl From<StageError> for Failure {
+    fn from(error: StageError) -> Self {
+        error_of_stage(&error)
+    }
+}
+
+fn error_of_stage(error: &StageError) -> Failure {
+    let exit = match error {
+        StageError::NoSuchStage { .. } | StageError::OtherWorkspace { .. } => Exit::USAGE,
+        StageError::Refused { .. } | StageError::Conflict { .. } | StageError::NotDecided { .. } => {
+            Exit::REFUSED
+        }
+        _ => Exit::FAILED,
+    };
+    Failure { exit, message: error.to_string() }
 }

@@ -44,6 +44,7 @@ fn start(args: Args) -> Result<Exit, Failure> {
     match args.verb {
         Verb::Run(run) => wait_for(commands::run::run(*run)),
         Verb::Exec(exec) => wait_for(commands::exec::exec(exec)),
+        Verb::Stage(verb) => wait_for(commands::stage::stage(verb)),
         Verb::Audit(verb) => commands::audit::audit(verb),
         Verb::Model(verb) => wait_for(commands::model::model(verb)),
         Verb::Sandbox(verb) => commands::sandbox::sandbox(verb),

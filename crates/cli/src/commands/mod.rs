@@ -11,5 +11,6 @@ pub(crate) mod proof;
 pub(crate) mod prove;
 pub(crate) mod run;
 pub(crate) mod sandbox;
+pub(crate) mod stage;
 pub(crate) mod trail;
 pub(crate) mod vault;

@@ -200,6 +200,20 @@ impl Stage {
         read_info(&state_dir.join(DIRECTORY).join(id), id)
     }
 
+    /// Removes a stage whose workspace need not be there any more.
+    ///
+    /// # Errors
+    /// If it does not exist or is in use, [`StageError::Interrupted`], and if something cannot be removed.
+    pub fn discard(state_dir: &Path, id: &str) -> Result<(), StageError> {
+        Self::info(state_dir, id)?;
+        let directory = state_dir.join(DIRECTORY).join(id);
+        let _lock = lock(&directory, id)?;
+        if journal::exists(&directory) {
+            return Err(StageError::Interrupted { id: id.to_owned() });
+        }
+        retire(&directory, id)
+    }
+
     /// Identifier: eight hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -352,14 +366,18 @@ impl Stage {
             .map_err(StageError::io("write", "about.json"))
     }
 
-    /// Takes the stage out of the list in one step, then removes it.
     fn retire(&self) -> Result<(), StageError> {
-        let failed = |error: std::io::Error| StageError::io("remove stage", self.info.id.clone())(error);
-        let gone = self.directory.with_file_name(format!("{}.gone", self.info.id));
-        std::fs::rename(&self.directory, &gone).map_err(failed)?;
-        let stages = parent_handle(&gone).map_err(|errno| failed(errno.into()))?;
-        place::remove_tree(stages, gone.file_name().unwrap_or_default()).map_err(|errno| failed(errno.into()))
+        retire(&self.directory, &self.info.id)
     }
+}
+
+/// Takes a stage out of the list in one step, then removes it.
+fn retire(directory: &Path, id: &str) -> Result<(), StageError> {
+    let failed = |error: std::io::Error| StageError::io("remove stage", id)(error);
+    let gone = directory.with_file_name(format!("{id}.gone"));
+    std::fs::rename(directory, &gone).map_err(failed)?;
+    let stages = parent_handle(&gone).map_err(|errno| failed(errno.into()))?;
+    place::remove_tree(stages, gone.file_name().unwrap_or_default()).map_err(|errno| failed(errno.into()))
 }
 
 /// Removes what an earlier removal left.

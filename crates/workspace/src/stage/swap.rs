@@ -227,10 +227,18 @@ pub(super) fn changed_since(aside: &OwnedFd, slot: &str, prepared: &Seen, since:
 fn any_since(directory: &OwnedFd, since: Moment) -> place::Io<bool> {
     for name in place::names(directory, usize::MAX)? {
         let Some(seen) = place::look(directory, &name)? else { continue };
-        if seen.changed >= since
-            || (seen.is_dir() && any_since(&place::directory(directory, Path::new(&name))?, since)?)
-        {
+        if seen.changed >= since {
             return Ok(true);
+        }
+        if seen.is_dir() {
+            let inside = place::directory(directory, Path::new(&name))?;
+            if seen.mode & 0o500 != 0o500 {
+                // It is going to be removed.
+                place::set_mode(&inside, seen.permissions() | 0o700)?;
+            }
+            if any_since(&inside, since)? {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

@@ -308,7 +308,11 @@ fn a_stage_is_opened_once_and_only_over_its_workspace() {
     }
     let stage = Stage::open(&place.home, &id, &place.root).unwrap();
     assert_eq!(Stage::info(&place.home, &id).unwrap().note, "make all");
+    assert!(matches!(Stage::discard(&place.home, &id), Err(StageError::InUse { .. })));
     assert_eq!(commit(&stage).unwrap().created, 0, "nothing is staged");
+    let id = place.stage().id().to_owned();
+    Stage::discard(&place.home, &id).unwrap();
+    assert_eq!(Stage::list(&place.home).unwrap(), []);
 }
 
 #[test]
@@ -342,4 +346,38 @@ fn names_that_are_not_text() {
     assert_eq!(paths, ["new\\x0a\\x80", "\\xff\\xfe"]);
     commit(&stage).unwrap();
     assert_eq!(std::fs::read(place.work.join(OsStr::from_bytes(b"\xff\xfe"))).unwrap(), b"2");
+}
+
+#[test]
+fn what_its_owner_may_not_read_is_committed_too() {
+    let place = Place::with(&[("ro/f", "f"), ("empty/x", "x")]);
+    std::fs::remove_file(place.work.join("empty/x")).unwrap();
+    mode(&place.work.join("empty"), 0o555);
+    mode(&place.work.join("ro"), 0o555);
+    let stage = place.stage();
+    let upper = stage.upper();
+    put(&upper, "secret", "s");
+    put(&upper, "closed/in/f", "f");
+    put(&upper, "ro/new", "n");
+    whiteout(&upper.join("empty"), true);
+    for path in ["secret", "closed/in/f", "closed/in", "closed"] {
+        mode(&upper.join(path), 0);
+    }
+    mode(&upper.join("ro"), 0o500);
+    let before = place.tree();
+    let fail = &mut |point| (point == Point::Swapped).then_some(Fault::Fail);
+    commit_or(&stage, fail).unwrap_err();
+    assert_eq!(place.tree(), before);
+    assert_eq!(commit(&stage).unwrap().created, 5);
+    let modes = |path: &str| place.work.join(path).metadata().unwrap().mode() & 0o7777;
+    assert_eq!((modes("secret"), modes("closed"), modes("ro")), (0, 0, 0o500));
+    assert!(!place.work.join("empty").exists());
+    for (path, bits) in [("secret", 0o600), ("closed", 0o700), ("closed/in", 0o700), ("closed/in/f", 0o600)] {
+        if path.starts_with("closed/") {
+            assert_eq!(modes(path), 0, "{path}");
+        }
+        mode(&place.work.join(path), bits);
+    }
+    mode(&place.work.join("ro"), 0o700);
+    assert_eq!(std::fs::read(place.work.join("closed/in/f")).unwrap(), b"f");
 }

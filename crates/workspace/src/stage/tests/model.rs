@@ -73,10 +73,15 @@ fn direct(root: &Path, what: &Do) {
         (Do::Mkdir(_), Is::Nothing) => std::fs::create_dir(&path).unwrap(),
         (Do::Remove(_), Is::Directory) => std::fs::remove_dir_all(&path).unwrap(),
         (Do::Remove(_), Is::File | Is::Link) => std::fs::remove_file(&path).unwrap(),
-        (Do::Chmod(_, bits), Is::File | Is::Directory) => mode(&path, *bits),
+        (Do::Chmod(_, bits), Is::File | Is::Directory) => mode(&path, usable(*bits)),
         (Do::Link(_, to), Is::Nothing) => std::os::unix::fs::symlink(&paths[*to], &path).unwrap(),
         _ => {}
     }
+}
+
+/// Root may do anything; others need the owner's bits for what this test does next.
+fn usable(bits: u32) -> u32 {
+    if rustix::process::geteuid().is_root() { bits } else { bits | 0o700 }
 }
 
 fn through_link(root: &Path, path: &Path) -> bool {
@@ -199,7 +204,7 @@ impl Overlay {
             }
             (Do::Chmod(_, bits), Is::File | Is::Directory) => {
                 self.copy_up(path);
-                mode(&upper, *bits);
+                mode(&upper, usable(*bits));
             }
             (Do::Link(_, to), Is::Nothing) => {
                 self.copy_up(path.parent().unwrap());
