@@ -165,6 +165,18 @@ pub(crate) struct ExecArgs {
     pub(crate) profile: Option<String>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// Let its writes land beside the workspace; then show them, and keep or drop them as one
+    #[arg(long, help_heading = "Stage")]
+    pub(crate) stage: bool,
+    /// With --stage: bring the changes into the workspace without asking
+    #[arg(long, requires = "stage", conflicts_with_all = ["drop", "keep"], help_heading = "Stage")]
+    pub(crate) commit: bool,
+    /// With --stage: show the changes and drop them
+    #[arg(long, requires = "stage", conflicts_with = "keep", help_heading = "Stage")]
+    pub(crate) drop: bool,
+    /// With --stage: keep the changes for `varvel stage` [default without a terminal]
+    #[arg(long, requires = "stage", help_heading = "Stage")]
+    pub(crate) keep: bool,
     /// Stop it after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,

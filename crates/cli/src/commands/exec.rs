@@ -3,10 +3,13 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use sandbox::{Exit as CommandExit, Io};
+use action::{Command, Root};
+use sandbox::{Exit as CommandExit, Io, StageDirs};
 use serde_json::json;
 use tools::Ran;
+use workspace::Stage;
 
+use super::stage::{Conclude, conclude};
 use crate::args::ExecArgs;
 use crate::confinement::confinement;
 use crate::exit::{Exit, Failure};
@@ -44,12 +47,42 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
         Ok(ran) => Exit::from_code(ran.command.code()),
         Err(failure) => failure.exit,
     };
+    if let Ok(ran) = &ran {
+        explain(ran);
+    }
+    let concluded = match stage {
+        // Nothing ran, so nothing was written.
+        Some(stage) if ran.is_err() => stage.drop_changes().map_err(Failure::failed),
+        Some(stage) => {
+            let how = match (args.commit, args.drop, args.keep) {
+                (true, _, _) => Conclude::Commit,
+                (_, true, _) => Conclude::Drop,
+                (_, _, true) => Conclude::Keep,
+                _ => Conclude::Ask,
+            };
+            conclude(&gate, stage, &root, how).await.map(drop)
+        }
+        None => Ok(()),
+    };
     gate.end(json!({ "exit": exit.code() }))?;
-    let ran = ran?;
+    ran?;
+    concluded?;
+    Ok(exit)
+}
+
+/// A stage for what the command will write.
+fn staged(home: &Home, root: &Root, command: &Command) -> Result<Stage, Failure> {
+    let mut stage = Stage::create(home.state(), root).map_err(Failure::failed)?;
+    stage.set_note(&command.argv.join(" ")).map_err(Failure::failed)?;
+    Ok(stage)
+}
+
+/// Says what was refused, and why it ended, where that is not plain.
+fn explain(ran: &Ran) {
     for refusal in ran.refusals() {
         terminal::warn(&refusal);
     }
-    match ran.command.exit {
+    match &ran.command.exit {
         CommandExit::Code(_) => {}
         CommandExit::TimedOut(limit) => {
             terminal::error(&format!("it ran longer than {} s and was stopped", limit.as_secs()));
@@ -58,7 +91,6 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
             terminal::error(&format!("it used more than {what} and was stopped"));
         }
     }
-    Ok(exit)
 }
 
 /// Resolves when the person wants it ended. At a terminal the command gets every Ctrl-C itself, and decides; a
