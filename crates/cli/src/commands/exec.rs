@@ -31,8 +31,10 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
         .map_err(Failure::usage)?;
     let about = json!({ "workspace": action::printable(root.path()), "profile": effect.profile });
     let (gate, _) = sessions::command(&home, confinement.network.clone(), about)?;
+    let stage = if args.stage { Some(staged(&home, &root, &effect)?) } else { None };
+    let upper = stage.as_ref().map(|stage| StageDirs { upper: stage.upper(), work: stage.work() });
     let running =
-        gate.perform(effect, async |command| confinement.run(&gate, command, Io::Inherited, None).await);
+        gate.perform(effect, async |command| confinement.run(&gate, command, Io::Inherited, upper).await);
     let ran = tokio::select! {
         ran = running => ran,
         exit = stopped() => {
