@@ -85,6 +85,7 @@ pub(crate) async fn conclude(
     for line in overview(&changes, SHOWN) {
         terminal::errln(&line);
     }
+    let asked = how == Conclude::Ask;
     let how = match how {
         Conclude::Ask if approve::somebody_is_there() => {
             for line in diff(&changes, DIFF_LINES, stage.id()) {
@@ -97,12 +98,12 @@ pub(crate) async fn conclude(
     };
     match how {
         Conclude::Commit => {
-            // At the terminal, this was part of the question.
-            if !changes.refused.is_empty() {
+            // At the terminal, this was part of the question. Otherwise nobody said so, and the commit is refused.
+            if asked && !changes.refused.is_empty() {
                 stage.leave_out_refused()?;
                 changes = stage.changes()?;
             }
-            let committed = commit(gate, &stage, root, &changes).await?;
+            let committed = commit(gate, &stage, root, &changes).await.inspect_err(|_| kept(stage.id()))?;
             terminal::errln(&done(&committed));
             Ok(Concluded::Committed(committed))
         }
@@ -113,12 +114,14 @@ pub(crate) async fn conclude(
         }
         Conclude::Keep | Conclude::Ask => {
             let id = stage.id().to_owned();
-            terminal::errln(&format!(
-                "Kept as stage {id}: varvel stage commit {id}, or varvel stage drop {id}"
-            ));
+            kept(&id);
             Ok(Concluded::Kept(id))
         }
     }
+}
+
+fn kept(id: &str) {
+    terminal::errln(&format!("Kept as stage {id}: varvel stage commit {id}, or varvel stage drop {id}"));
 }
 
 /// What the person at the terminal says; nothing at all means that it is kept.

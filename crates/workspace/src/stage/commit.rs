@@ -106,7 +106,8 @@ pub(super) fn run(stage: &Stage, decided: Digest, faults: Faults<'_>) -> Result<
     if stage.is_interrupted() {
         return Err(StageError::Interrupted { id: stage.info.id.clone() });
     }
-    let root = locked(stage)?;
+    let lock = locked(stage)?;
+    let root = &lock.0;
 
     // What is staged must be what was decided on, and the workspace what it was when the command began.
     let scan = scan(stage)?;
@@ -127,16 +128,16 @@ pub(super) fn run(stage: &Stage, decided: Digest, faults: Faults<'_>) -> Result<
         stage.set_state(StageState::Committing)?;
         let mut journal = Journal { aside: journal::aside(random()?), began: Moment(0, 0), ops: Vec::new() };
         let mut ground = None;
-        match carry_out(stage, &root, &scan, &mut journal, &mut ground, faults) {
+        match carry_out(stage, root, &scan, &mut journal, &mut ground, faults) {
             Ok(()) => {}
             Err(Stop::Dead) => return Err(StageError::Interrupted { id: stage.info.id.clone() }),
             Err(Stop::Failed(error)) => {
-                take_back(stage, &root, &journal, ground, &error.to_string())?;
+                take_back(stage, root, &journal, ground, &error.to_string())?;
                 return Err(error);
             }
         }
         // It is done, whether or not what was kept aside can be removed now; `Stage::recover` does it then.
-        let _ = place::remove_tree(&root, journal.aside.as_ref());
+        let _ = place::remove_tree(root, journal.aside.as_ref());
     }
     let (created, changed, deleted) = counts(&scan.changes);
     let committed = Committed {
@@ -154,23 +155,33 @@ pub(super) fn run(stage: &Stage, decided: Digest, faults: Faults<'_>) -> Result<
 
 /// Finishes or takes back a commit that was cut short.
 pub(super) fn recover(stage: &Stage) -> Result<Recovered, StageError> {
-    let root = locked(stage)?;
+    let lock = locked(stage)?;
+    let root = &lock.0;
     let Some(journal) = journal::read(&stage.directory)? else { return Ok(Recovered::Nothing) };
     if journal::is_complete(&stage.directory)? {
         let failed = StageError::io("remove", journal.aside.clone());
-        place::remove_tree(&root, journal.aside.as_ref()).map_err(failed)?;
+        place::remove_tree(root, journal.aside.as_ref()).map_err(failed)?;
         stage.retire()?;
         return Ok(Recovered::Completed);
     }
-    take_back(stage, &root, &journal, None, "it was cut short").map(Recovered::TakenBack)
+    take_back(stage, root, &journal, None, "it was cut short").map(Recovered::TakenBack)
+}
+
+/// A locked handle. It is unlocked and not only closed: a process that was just forked may still have a copy.
+struct Locked(OwnedFd);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// A handle of the workspace, locked against another commit.
-fn locked(stage: &Stage) -> Result<OwnedFd, StageError> {
+fn locked(stage: &Stage) -> Result<Locked, StageError> {
     let failed = || StageError::io("open", stage.info.workspace.clone());
     let root = place::readable(stage.root.handle()).map_err(failed())?;
     match rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(root),
+        Ok(()) => Ok(Locked(root)),
         Err(Errno::WOULDBLOCK) => Err(StageError::Busy),
         Err(errno) => Err(failed()(errno)),
     }

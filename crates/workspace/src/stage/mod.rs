@@ -8,8 +8,10 @@ mod commit;
 mod diff;
 mod error;
 mod journal;
+mod marks;
 mod place;
 mod prepare;
+mod refuse;
 mod scan;
 mod swap;
 
@@ -94,7 +96,7 @@ pub struct Stage {
     directory: PathBuf,
     handle: OwnedFd,
     root: Root,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Stage {
@@ -311,7 +313,7 @@ impl Stage {
         info: StageInfo,
         directory: PathBuf,
         workspace: &Root,
-        lock: File,
+        lock: Lock,
     ) -> Result<Self, StageError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(CWD, &directory, flags, Mode::empty())
@@ -408,7 +410,17 @@ fn is_id(id: &str) -> bool {
     id.len() == ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-fn lock(directory: &Path, id: &str) -> Result<File, StageError> {
+/// The lock of a stage. It is unlocked and not only closed: a process that was just forked may still have a copy.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(directory: &Path, id: &str) -> Result<Lock, StageError> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -418,7 +430,7 @@ fn lock(directory: &Path, id: &str) -> Result<File, StageError> {
         .open(&path)
         .map_err(StageError::io("open", printable(&path)))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StageError::InUse { id: id.to_owned() }),
         Err(TryLockError::Error(error)) => Err(StageError::io("lock", printable(&path))(error)),
     }

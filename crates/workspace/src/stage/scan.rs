@@ -4,15 +4,17 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use action::{Digest, Digester, StagedKind, printable};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::changes::{Change, Object, Refusal};
+use super::marks::Marks;
 use super::place::{self, Moment, PLAIN, SPECIAL, Seen};
+use super::refuse::{leads_out, special};
 use super::{Stage, StageError, journal};
 
 /// Most entries that are looked at, in the upper layer and below it.
@@ -23,9 +25,6 @@ const MAX_DEPTH: u64 = 256;
 const MAX_BYTES: u64 = 16 << 30;
 /// Longest path that the kernel takes, in bytes.
 const MAX_PATH: usize = 4000;
-/// Beginning of the overlay's attributes under the `userxattr` option.
-const ATTRIBUTES: &str = "user.overlay.";
-
 /// Something that has to be done at one path of the workspace.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
@@ -143,19 +142,6 @@ impl Drop for Lent {
     }
 }
 
-/// What the overlay wrote on a file or directory of the upper layer.
-#[derive(Debug, Default, Clone, Copy)]
-struct Marks {
-    /// The directory hides what is below.
-    opaque: bool,
-    /// Regular files in the directory can be whiteouts.
-    whiteouts: bool,
-    /// The file is a whiteout, in such a directory.
-    whiteout: bool,
-    /// It was copied from below.
-    origin: bool,
-}
-
 impl Scanner {
     fn directory(&mut self, later: &Later) -> Result<(), StageError> {
         let Later { path, merged, hiding, inside_new } = later;
@@ -171,7 +157,7 @@ impl Scanner {
         let upper = place::directory(&self.upper, path).map_err(StageError::io("open staged", shown()))?;
         self.lend(&upper, 0o700)?;
         let readable = place::readable(&upper).map_err(StageError::io("open staged", shown()))?;
-        let marks = self.marks(&readable, path)?;
+        let marks = Marks::read(&readable, path)?;
         let (hiding, inside_new) = (*hiding || marks.opaque, *inside_new);
         let names = place::names(&upper, self.rest()).map_err(StageError::io("list staged", shown()))?;
         for name in &names {
@@ -242,7 +228,7 @@ impl Scanner {
         let had = Seen::of(&rustix::fs::fstat(&handle).map_err(failed())?).permissions();
         self.lend(&handle, 0o400)?;
         let file = File::from(place::file(upper, name).map_err(failed())?);
-        let marks = self.marks(&file, path)?;
+        let marks = Marks::read(&file, path)?;
         let seen = Seen::of(&rustix::fs::fstat(&file).map_err(failed())?);
         if around.whiteouts && marks.whiteout && seen.size == 0 {
             return match lower {
@@ -308,7 +294,7 @@ impl Scanner {
         let Some(below) = below.filter(Seen::is_dir) else {
             let mode = had & PLAIN;
             self.lend(&handle, 0o700)?;
-            let marks = self.marks(place::readable(&handle).map_err(failed())?, path)?;
+            let marks = Marks::read(place::readable(&handle).map_err(failed())?, path)?;
             self.check_origin(path, marks, lower, all_below);
             self.put(path, Object::Directory { mode }, None, lower, all_below, around)?;
             self.later.push(Later { path: path.to_owned(), merged: false, hiding: false, inside_new: true });
@@ -452,40 +438,6 @@ impl Scanner {
         Ok(())
     }
 
-    fn marks(&self, file: impl AsFd, path: &Path) -> Result<Marks, StageError> {
-        let failed = || StageError::io("read the attributes of", printable(path));
-        let mut list = Vec::with_capacity(4096);
-        match rustix::fs::flistxattr(&file, rustix::buffer::spare_capacity(&mut list)) {
-            Ok(_) => {}
-            Err(Errno::NOTSUP) => return Ok(Marks::default()),
-            Err(errno) => return Err(failed()(errno)),
-        }
-        let mut marks = Marks::default();
-        for name in list.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
-            let Some(mark) = name.strip_prefix(ATTRIBUTES) else { continue };
-            match mark {
-                "opaque" => {
-                    let mut value = [0u8; 8];
-                    let length = rustix::fs::fgetxattr(&file, name, &mut value).map_err(failed())?;
-                    marks.opaque = value[..length] == *b"y";
-                    marks.whiteouts = value[..length] == *b"x";
-                }
-                "whiteout" => marks.whiteout = true,
-                "origin" => marks.origin = true,
-                "impure" | "uuid" | "nlink" | "upper" => {}
-                // What the command itself wrote under such a name, escaped by the kernel.
-                escaped if escaped.starts_with("overlay.") => {}
-                _ => {
-                    return Err(StageError::Unsupported {
-                        path: printable(path),
-                        attribute: name.to_owned(),
-                    });
-                }
-            }
-        }
-        Ok(marks)
-    }
-
     fn digest(&mut self, mut file: File) -> std::io::Result<(Digest, u64)> {
         let mut digester = Digester::default();
         let mut buffer = vec![0u8; 64 * 1024];
@@ -553,34 +505,4 @@ fn moved(errno: Errno, path: &Path) -> StageError {
 fn is_whiteout(directory: &OwnedFd, name: &OsStr) -> bool {
     rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| stat.st_rdev == 0)
-}
-
-fn special(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Fifo => "a named pipe",
-        FileType::Socket => "a socket",
-        _ => "a device",
-    }
-}
-
-/// Why a link at `path` with this target could lead out of the workspace; `None` if it cannot.
-///
-/// The directory of a link is a real one, so `..` at the beginning of the target is exact. After a name it is not: the
-/// name may itself be a link.
-pub(super) fn leads_out(path: &Path, target: &Path) -> Option<&'static str> {
-    let mut above = path.components().count().saturating_sub(1);
-    let mut named = false;
-    for component in target.components() {
-        match component {
-            Component::RootDir | Component::Prefix(_) => return Some("an absolute path"),
-            Component::CurDir => {}
-            Component::Normal(_) => named = true,
-            Component::ParentDir if named => return Some("which goes up again after a name"),
-            Component::ParentDir => match above.checked_sub(1) {
-                Some(rest) => above = rest,
-                None => return Some("outside the workspace"),
-            },
-        }
-    }
-    None
 }

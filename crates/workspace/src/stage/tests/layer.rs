@@ -317,7 +317,7 @@ fn a_stage_is_opened_once_and_only_over_its_workspace() {
 
 #[test]
 fn where_links_lead() {
-    use crate::stage::scan::leads_out;
+    use crate::stage::refuse::leads_out;
     for (path, target, out) in [
         ("a", "b", false),
         ("a", "./b", false),

@@ -3,7 +3,7 @@
 mod crash;
 mod layer;
 mod model;
-mod overlay;
+mod overlay_tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
