@@ -97,12 +97,16 @@ def numbers():
 
 
 def deep():
-    """Directories in directories, beyond the longest path."""
-    for _ in range(400):
-        os.mkdir("deeper-and-deeper")
-        os.chdir("deeper-and-deeper")
-    with open(".env", "w") as file:
-        file.write("SECRET=1")
+    """Directories in directories, beyond the longest path. A sandbox may refuse what it cannot name any more."""
+    depth = 0
+    try:
+        while depth < 400:
+            os.mkdir("deeper-and-deeper")
+            os.chdir("deeper-and-deeper")
+            depth += 1
+    except OSError as error:
+        print("stopped by", error.errno)
+    print("depth", depth)
 
 
 def outside():

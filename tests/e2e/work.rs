@@ -5,8 +5,6 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
-
 use crate::support::{Done, Place, finish};
 
 /// Most rounds of running, reading what was refused, and allowing it.
@@ -77,42 +75,51 @@ fn reachable(place: &Place, words: &[&str]) -> bool {
     done.code == 0
 }
 
-/// Hosts that connections of confined commands were refused to, as `HOST:PORT`.
-fn refused(place: &Place) -> Vec<String> {
-    let hosts = place.records("refused").into_iter().filter_map(|record| {
+/// What would have let through the connections that were refused, as options.
+fn wanted(place: &Place) -> Vec<[String; 2]> {
+    let mut options = Vec::new();
+    for record in place.records("refused") {
         let action = &record["action"];
-        (action["kind"] == "connect").then(|| {
-            let Value::String(host) = &action["destination"]["host"] else { panic!("{action}") };
-            format!("{host}:{}", action["destination"]["port"])
-        })
-    });
-    let mut hosts: Vec<String> = hosts.collect();
-    hosts.sort();
-    hosts.dedup();
-    hosts
+        if action["kind"] != "connect" {
+            continue;
+        }
+        let (host, port) = (action["destination"]["host"].as_str().unwrap(), &action["destination"]["port"]);
+        let option = match record["decision"]["rule"].as_str().unwrap() {
+            // As on machines whose way to a registry is a mirror in their own network.
+            "network.private-address" => ["--allow-private".to_owned(), host.to_owned()],
+            _ => ["--allow".to_owned(), format!("{host}:{port}")],
+        };
+        if !options.contains(&option) {
+            options.push(option);
+        }
+    }
+    options
 }
 
 /// Runs `words` with no rule, allows what was refused, and so on until it works: what a person does who knows nothing
-/// but the refusals. Returns the hosts.
-fn by_refusals(place: &Place, profile: &str, words: &[&str]) -> Vec<String> {
-    let mut allowed: Vec<String> = Vec::new();
+/// but the refusals.
+fn by_refusals(place: &Place, profile: &str, words: &[&str]) {
+    let mut allowed: Vec<[String; 2]> = Vec::new();
     for _ in 0..ROUNDS {
         let mut options = vec!["--profile", profile];
-        options.extend(allowed.iter().flat_map(|host| ["--allow", host]));
+        options.extend(allowed.iter().flatten().map(String::as_str));
         let done = exec(place, &options, words);
         if done.code == 0 {
             assert!(!allowed.is_empty(), "it reached the network without a rule: {done:?}");
-            return allowed;
+            return;
         }
-        let new: Vec<String> = refused(place).into_iter().filter(|host| !allowed.contains(host)).collect();
+        let new: Vec<_> = wanted(place).into_iter().filter(|option| !allowed.contains(option)).collect();
         assert!(!new.is_empty(), "it fails, and nothing was refused: {done:?}");
-        for host in &new {
-            let name = host.rsplit_once(':').unwrap().0;
-            assert!(done.err.contains(name), "the refusal of {host} is not shown: {}", done.err);
+        for [_, destination] in &new {
+            assert!(
+                done.err.contains(destination),
+                "the refusal of {destination} is not shown: {}",
+                done.err
+            );
         }
         allowed.extend(new);
     }
-    panic!("{words:?} still fails with {allowed:?} allowed");
+    panic!("{words:?} still fails with {allowed:?}");
 }
 
 #[test]
@@ -168,7 +175,7 @@ fn a_server_and_its_client() {
         let place = Place::new().with("a.txt", "served");
         let done = exec(&place, &["--profile", profile], &["sh", "-c", script]);
         assert_eq!((done.code, done.out.as_str()), (0, "served\n"), "{profile}: {done:?}");
-        assert!(refused(&place).is_empty(), "{profile}");
+        assert!(wanted(&place).is_empty(), "{profile}");
     }
 }
 
@@ -340,7 +347,7 @@ fn git_clones_over_https() {
 
     let done = exec(&place, &["--profile", "git-clone"], &words);
     assert!(done.code != 0 && !place.has("copy"), "no rule: {done:?}");
-    assert_eq!(refused(&place), [rule.clone()]);
+    assert_eq!(wanted(&place), [["--allow", rule.as_str()]]);
     let done = exec(&place, &["--profile", "git-clone", "--allow", &rule], &words);
     assert!(done.code != 0 && !place.has("copy"), "not to this machine: {done:?}");
 
