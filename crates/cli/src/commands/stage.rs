@@ -26,7 +26,6 @@ const WIDTH: usize = 200;
 
 /// What becomes of a stage when its command has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "made by `varvel exec --stage`")]
 pub(crate) enum Conclude {
     /// Ask the person at the terminal; where there is none, keep it.
     Ask,
@@ -40,7 +39,6 @@ pub(crate) enum Conclude {
 
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(dead_code, reason = "made by `varvel exec --stage`")]
 pub(crate) enum Concluded {
     /// The command changed nothing; the stage is gone.
     Nothing,
@@ -68,7 +66,6 @@ pub(crate) async fn stage(verb: StageVerb) -> Result<Exit, Failure> {
 ///
 /// # Errors
 /// If it cannot be read or committed; then it is kept.
-#[allow(dead_code, reason = "called by `varvel exec --stage`")]
 pub(crate) async fn conclude(
     gate: &Gate,
     stage: Stage,
