@@ -62,6 +62,6 @@ fn processor_time() -> i64 {
         .into_iter()
         .filter_map(|who| getrusage(who).ok())
         .flat_map(|usage| [usage.user_time(), usage.system_time()])
-        .map(|time| i64::from(time.tv_sec()) * 1_000_000 + i64::from(time.tv_usec()))
+        .map(|time| time.tv_sec() * 1_000_000 + time.tv_usec())
         .sum()
 }
