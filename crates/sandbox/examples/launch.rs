@@ -22,8 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let workspace = PathBuf::from(first.ok_or("usage: launch WORKSPACE")?);
     let state = tempfile::tempdir()?;
-    let actor =
-        Actor { person: "nobody".into(), agent: "launch".into(), session: SessionId::new("launch") };
+    let actor = Actor { person: "nobody".into(), agent: "launch".into(), session: SessionId::new("launch") };
     let policy = Policy::new(Autonomy::Auto);
     let gate = Gate::new(actor, policy, Limits::default(), Box::new(Nobody), Ledger::open(state.path())?);
     let root = Root::open(&workspace)?;
