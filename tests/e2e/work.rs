@@ -1,6 +1,8 @@
 //! Real work: programs as people use them, unmodified, in the sandbox. Where a program or its registry cannot be had,
 //! the test says so and ends.
 
+#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
