@@ -32,7 +32,8 @@ const EFFECTS: &[(&str, &[&str], &[&str])] = &[
             "UnixStream::connect",
             "hyper_util::client",
         ],
-        &["egress"],
+        // The sandbox makes the sockets that it hands out, inside the command's own network.
+        &["egress", "sandbox"],
     ),
     (
         "a raw file write",

@@ -1,7 +1,7 @@
 //! Commands in the sandbox, with the proxy beside them: the one way in which agents and people run something.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use action::{Command, Decision, Target, Verdict};
 use egress::{NetworkReport, Proxy, ProxySettings, SessionCa};
@@ -27,7 +27,7 @@ pub struct Confinement {
     /// Control groups that were seen to work.
     pub controllers: Controllers,
     /// Authority for inspected connections, when a rule inspects any.
-    pub authority: Option<Arc<SessionCa>>,
+    pub authority: Option<Rc<SessionCa>>,
     /// Most bytes that one command may move over the network.
     pub network_bytes: Option<u64>,
     /// Further files that commands see, read-only.
@@ -111,7 +111,7 @@ impl Confinement {
     /// If the authority cannot be made.
     pub fn with_authority(mut self) -> Result<Self, egress::CaError> {
         if self.network.inspects_anything() {
-            self.authority = Some(Arc::new(SessionCa::new()?));
+            self.authority = Some(Rc::new(SessionCa::new()?));
         }
         Ok(self)
     }

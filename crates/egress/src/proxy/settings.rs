@@ -1,7 +1,7 @@
 //! What a proxy is made of.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use action::{Decision, Destination};
@@ -58,7 +58,7 @@ pub struct ProxySettings {
     /// should have the same.
     pub rules: NetworkRules,
     /// The authority for inspected TLS; needed when the rules inspect anything.
-    pub ca: Option<Arc<SessionCa>>,
+    pub ca: Option<Rc<SessionCa>>,
     /// Roots that servers are verified against in addition to the system's.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Finds addresses.
