@@ -131,6 +131,10 @@ pub fn guarded(path: &Path) -> bool {
     let parts = lower_parts(path);
     if let Some(at) = parts.iter().position(|part| part == ".git") {
         let inside = &parts[at + 1..];
+        // One within another's is made to be moved, or linked to.
+        if inside.iter().any(|part| part == ".git") {
+            return true;
+        }
         let Some(name) = inside.last() else { return true };
         return !inside.first().is_some_and(|first| GIT_NAMES.contains(&first.as_str()))
             && (inside.iter().any(|part| part == "hooks")

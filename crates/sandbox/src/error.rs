@@ -18,6 +18,12 @@ pub enum SandboxError {
         /// The operating system's answer.
         why: String,
     },
+    /// The watch over a running command failed; it was ended.
+    #[error("the watch over the command failed, so it was ended: {why}")]
+    Broken {
+        /// The operating system's answer.
+        why: String,
+    },
     /// The program to run could not be started inside.
     #[error("cannot run {program}: {why}")]
     Exec {

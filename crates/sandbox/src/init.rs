@@ -16,7 +16,7 @@ use rustix::net::{
 use rustix::thread::CapabilitySet;
 
 use crate::broker::{self, Broker, Listener};
-use crate::launcher::{Ends, Failure, Message, open_process, send};
+use crate::launcher::{Ends, Failure, IGNORED, Message, end_descendants, open_process, send};
 use crate::plan::Plan;
 use crate::profile::{Isolation, NetworkAccess};
 use crate::{landlock, limits, network, root, seccomp};
@@ -74,7 +74,11 @@ pub(crate) fn init(plan: &Plan, ends: &Ends, ids: (u32, u32)) -> Result<i32, Fai
             if plan.isolation == Isolation::Landlock {
                 end_descendants();
             }
-            ended
+            // The command has run: whatever went wrong now is not that nothing did.
+            Ok(ended.unwrap_or_else(|failure| {
+                send(&ends.status, &Message::Broken { why: format!("{}: {}", failure.what, failure.why) });
+                137
+            }))
         }
     }
 }
@@ -110,6 +114,9 @@ fn become_command(
         return Message::Setup { what: failure.what, why: failure.why };
     }
     drop(to_broker);
+    if let Err(error) = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL) {
+        return failed(error.to_string(), false);
+    }
     if plan.detach
         && let Err(error) = nix::unistd::setsid()
     {
@@ -118,7 +125,7 @@ fn become_command(
     if let Err(error) = std::env::set_current_dir(plan.directory.get()) {
         return failed(format!("its directory cannot be entered: {error}"), false);
     }
-    for signal in [Signal::SIGPIPE, Signal::SIGINT, Signal::SIGQUIT] {
+    for signal in IGNORED {
         // SAFETY: restoring the default disposition runs no code of ours.
         let _ = unsafe {
             signal::sigaction(signal, &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()))
@@ -220,28 +227,6 @@ fn tell(ends: &Ends, broker: Broker) {
     let paths = broker.refused();
     if !paths.is_empty() {
         send(&ends.status, &Message::Refused { paths });
-    }
-}
-
-/// Without a pid namespace: ends what the command has left behind. New ones may be born while it looks, so it looks
-/// until there are none.
-fn end_descendants() {
-    let own = format!("/proc/self/task/{}/children", std::process::id());
-    for _ in 0..10_000 {
-        let children = std::fs::read_to_string(&own).unwrap_or_default();
-        let mut any = false;
-        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
-            any = true;
-            let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            if status == WaitStatus::StillAlive {
-                break;
-            }
-        }
-        if !any {
-            return;
-        }
     }
 }
 

@@ -29,6 +29,20 @@ pub(crate) const STATUS_FD: RawFd = 4;
 /// Handle of the workspace, or of `/` when there is none.
 pub(crate) const WORKSPACE_FD: RawFd = 5;
 
+/// Signals that do not end the launcher. The command has them as they were.
+pub(crate) const IGNORED: [Signal; 10] = [
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGPIPE,
+    Signal::SIGALRM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGXCPU,
+    Signal::SIGXFSZ,
+];
+
 /// A message from the launcher, one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,6 +55,8 @@ pub(crate) enum Message {
     Exec { program: String, why: String, not_found: bool },
     /// Everything inside was killed because it used too much of this.
     Exceeded { what: String },
+    /// The watch over the running command failed, and it was ended.
+    Broken { why: String },
     /// Names that the command was not allowed to change.
     Refused { paths: Vec<String> },
 }
@@ -108,9 +124,14 @@ fn outer(ends: &Ends) -> Result<i32, Failure> {
         Isolation::Namespaces => unshare_all(&plan)?,
         Isolation::Landlock => (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()),
     };
-    // Ctrl-C reaches the command itself; the launcher stays to report how it ended.
-    ignore(Signal::SIGINT);
-    ignore(Signal::SIGQUIT);
+    // Ctrl-C reaches the command itself; the launcher stays to report how it ended. Nothing else ends it but its task.
+    for signal in IGNORED {
+        ignore(signal);
+    }
+    if plan.isolation == Isolation::Landlock {
+        // Should init end first, what it has left behind comes here.
+        nix::sys::prctl::set_child_subreaper(true).map_err(Failure::at("adopting orphans"))?;
+    }
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(Failure::at("starting a process"))? {
         ForkResult::Child => {
@@ -121,7 +142,13 @@ fn outer(ends: &Ends) -> Result<i32, Failure> {
             send(&ends.status, &Message::Setup { what: failure.what, why: failure.why });
             std::process::exit(125)
         }
-        ForkResult::Parent { child } => wait_outside(&ends.lifeline, child),
+        ForkResult::Parent { child } => {
+            let ended = wait_outside(&ends.lifeline, child);
+            if plan.isolation == Isolation::Landlock {
+                end_descendants();
+            }
+            ended
+        }
     }
 }
 
@@ -233,4 +260,26 @@ fn read_plan(plan: &OwnedFd) -> Result<Plan, Failure> {
         }
     }
     serde_json::from_slice(&bytes).map_err(Failure::at("reading the plan"))
+}
+
+/// Without a pid namespace: ends what the command has left behind. New ones may be born while it looks, so it looks
+/// until there are none.
+pub(crate) fn end_descendants() {
+    let own = format!("/proc/self/task/{}/children", std::process::id());
+    for _ in 0..10_000 {
+        let children = std::fs::read_to_string(&own).unwrap_or_default();
+        let mut any = false;
+        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            any = true;
+            let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        while let Ok(status) = waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
+            if status == WaitStatus::StillAlive {
+                break;
+            }
+        }
+        if !any {
+            return;
+        }
+    }
 }

@@ -137,6 +137,16 @@ impl Plan {
             .collect()
     }
 
+    /// Paths in the workspace that are covered, relative to it.
+    pub(crate) fn hidden(&self) -> Vec<PathBuf> {
+        let Some(workspace) = self.brokered.as_ref().map(RawPath::get) else { return Vec::new() };
+        self.mounts
+            .iter()
+            .filter(|mount| mount.kind == MountKind::Hidden)
+            .filter_map(|mount| mount.path.get().strip_prefix(&workspace).ok().map(Path::to_owned))
+            .collect()
+    }
+
     pub(crate) fn new(profile: &Profile, wanted: Wanted<'_>) -> Result<Self, SandboxError> {
         let home = home();
         let mut mounts = Vec::new();

@@ -258,10 +258,10 @@ impl Profiles {
             return Err(bad("it extends itself, or is too long".into()));
         }
         let written: Written = toml::from_str(text).map_err(|error| bad(error.to_string()))?;
-        let Some(below) = written.extends.clone() else {
-            return written.whole().ok_or_else(|| bad("add extends = \"workspace\"".into()));
+        let profile = match written.extends.clone() {
+            Some(below) => written.over(self.resolve(&below, depth + 1)?),
+            None => written.whole().ok_or_else(|| bad("add extends = \"workspace\"".into()))?,
         };
-        let profile = written.over(self.resolve(&below, depth + 1)?);
         check(&profile).map_err(bad)?;
         if profile.network == NetworkAccess::Host && name != policy::DOWNLOAD_PROFILE {
             return Err(bad("network = \"host\" is for Varvel's own downloads; use \"proxy\"".into()));
@@ -368,8 +368,11 @@ fn check(profile: &Profile) -> Result<(), String> {
     if profile.isolation == Isolation::Landlock && profile.network != NetworkAccess::None {
         return Err("isolation = \"landlock\" goes with network = \"none\" only".into());
     }
-    if profile.isolation == Isolation::Landlock && !profile.sockets.is_empty() {
-        return Err("isolation = \"landlock\" goes without sockets only".into());
+    if profile.isolation == Isolation::Landlock && !(profile.sockets.is_empty() && profile.cache.is_empty()) {
+        return Err("isolation = \"landlock\" goes without sockets and caches only".into());
+    }
+    if profile.command.iter().any(|words| words.trim().is_empty()) {
+        return Err("command: an empty one would be every command".into());
     }
     Ok(())
 }

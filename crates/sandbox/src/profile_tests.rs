@@ -42,6 +42,9 @@ fn profiles_that_take_the_sandbox_apart_are_refused() {
     ] {
         assert!(own("mine", text).is_err(), "{text}");
     }
+    let whole =
+        include_str!("../profiles/workspace.toml").replace("network = \"none\"", "network = \"host\"");
+    assert!(own("mine", &whole).is_err(), "without `extends` the same holds");
     assert!(own("workspace", "extends = 'read-only'").is_err(), "a built-in name");
     assert!(own("a/b", "extends = 'read-only'").is_err());
 }

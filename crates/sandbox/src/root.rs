@@ -60,10 +60,14 @@ pub(crate) fn build(
             sources.push(source);
         }
     }
-    let devices: Vec<_> = DEVICES
-        .iter()
-        .filter_map(|path| Some((*path, clone_tree(CWD, Path::new(path), OpenTreeFlags::empty()).ok()?)))
-        .collect();
+    let mut devices = Vec::new();
+    for path in DEVICES {
+        let Ok(tree) = clone_tree(CWD, Path::new(path), OpenTreeFlags::empty()) else { continue };
+        // They can be written nevertheless; their mode and times, which are the machine's, cannot.
+        restrict(&tree, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, false)
+            .map_err(Failure::at(format!("mounting {path}")))?;
+        devices.push((path, tree));
+    }
 
     scratch(Path::new(STAGE), "mode=0755,size=16m,nr_inodes=65536")?;
     fs::write(inside(EMPTY_FILE), "").map_err(Failure::at("building the root"))?;

@@ -71,6 +71,26 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_vhangup,
 ];
 
+/// Not permitted where there are no namespaces: they reach processes and shared memory of the whole machine, and names
+/// and owners of files, which Landlock does not look at.
+const UNSHARED: &[libc::c_long] = &[
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fsetxattr,
+    libc::SYS_ioprio_set,
+    libc::SYS_lsetxattr,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_msgget,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_semget,
+    libc::SYS_setpriority,
+    libc::SYS_setxattr,
+    libc::SYS_shmget,
+];
+
 /// Bit that marks a system call of the x32 ABI.
 const X32_BIT: u32 = 0x4000_0000;
 
@@ -153,6 +173,22 @@ fn programs(families: Families) -> Result<[BpfProgram; 3], seccompiler::BackendE
     // No condition at all means: always.
     let rules = if others.is_empty() { vec![] } else { vec![SeccompRule::new(others)?] };
     denied.insert(libc::SYS_socket, rules);
+    // Limits of others: of pid 1, which watches, or without a pid namespace of the person's own processes.
+    denied.insert(
+        libc::SYS_prlimit64,
+        vec![SeccompRule::new(vec![unequal(0, 0)?, SeccompCondition::new(2, Len::Qword, Op::Ne, 0)?])?],
+    );
+    if !families.unix {
+        // A pair of datagram sockets can send to any socket that has a name.
+        let kind = SeccompCondition::new(1, Len::Dword, Op::MaskedEq(0xf), libc::SOCK_DGRAM as u64)?;
+        denied.insert(libc::SYS_socketpair, vec![SeccompRule::new(vec![kind])?]);
+    }
+    if !families.internet {
+        // No namespaces: what they would keep apart.
+        for call in UNSHARED {
+            denied.insert(*call, vec![]);
+        }
+    }
     let architecture = std::env::consts::ARCH.try_into()?;
     let errno = |errno: i32| SeccompAction::Errno(errno.unsigned_abs());
     let denied = SeccompFilter::new(denied, SeccompAction::Allow, errno(libc::EPERM), architecture)?;

@@ -51,7 +51,7 @@ pub fn specs() -> Vec<ToolSpec> {
         tool("delete", "Delete a file or an empty directory.", json!({ "path": text() }), &["path"]),
         tool(
             "run",
-            "Run a shell command in the workspace, sandboxed, without network. timeout is in seconds (default 120).",
+            "Run a shell command in the workspace, sandboxed; the network is there only where the person allows it. timeout is in seconds (default 120).",
             json!({ "command": text(), "timeout": number() }),
             &["command"],
         ),

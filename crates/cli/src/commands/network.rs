@@ -50,8 +50,9 @@ pub(crate) fn network(verb: NetworkVerb) -> Result<Exit, Failure> {
             terminal::outln(&format!("taken back: {}", terminal::safe(&rule)));
         }
         NetworkVerb::Check { to, method, network } => {
-            let connect = connect(&to, method)?;
-            let decision = rules(&home, &config, &network)?.decide(&connect);
+            let rules = rules(&home, &config, &network)?;
+            let connect = connect(&to, method, |destination| rules.inspects(destination))?;
+            let decision = rules.decide(&connect);
             terminal::outln(&format!(
                 "{} {}  {}",
                 verdict(decision.verdict),
@@ -65,14 +66,23 @@ pub(crate) fn network(verb: NetworkVerb) -> Result<Exit, Failure> {
 }
 
 /// A connection from `HOST:PORT` or a URL.
-fn connect(to: &str, method: Option<String>) -> Result<Connect, Failure> {
+fn connect(
+    to: &str,
+    method: Option<String>,
+    inspected: impl Fn(&Destination) -> bool,
+) -> Result<Connect, Failure> {
     if to.contains("://") {
-        let (destination, _) = egress::destination(to).map_err(Failure::usage)?;
+        let (destination, encrypted) = egress::destination(to).map_err(Failure::usage)?;
+        if encrypted && !inspected(&destination) {
+            // What goes through the connection is not seen.
+            return Ok(Connect { destination, via: Via::Tunnel, method: None, path: None });
+        }
+        let via = if encrypted { Via::Tunnel } else { Via::Http };
         let path =
             to.splitn(4, '/').nth(3).map(|rest| format!("/{}", rest.split(['?', '#']).next().unwrap_or("")));
         let path = path.unwrap_or_else(|| "/".to_owned());
         let method = method.unwrap_or_else(|| "GET".to_owned());
-        return Ok(Connect { destination, via: Via::Http, method: Some(method), path: Some(path) });
+        return Ok(Connect { destination, via, method: Some(method), path: Some(path) });
     }
     let (host, port) = match to.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() => (host, port.parse().unwrap_or(443)),

@@ -50,17 +50,35 @@ impl Caller {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     }
 
+    /// One of its open files.
+    pub(super) fn descriptor(self, number: i32) -> Result<OwnedFd, Errno> {
+        let link = format!("/proc/{}/fd/{number}", self.0);
+        rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    }
+
     /// Its open file that `path` means, when it is of the form `/proc/self/fd/N`: for us that would be our own.
     pub(super) fn open_file(self, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
-        let number = path.strip_prefix(b"/proc/self/fd/").or_else(|| path.strip_prefix(b"/dev/fd/"));
-        let number = number.and_then(|rest| std::str::from_utf8(rest).ok()?.parse::<u32>().ok());
-        let Some(number) = number else { return Ok(None) };
-        let link = format!("/proc/{}/fd/{number}", self.0);
-        rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map(Some)
+        let number = match path {
+            b"/dev/stdin" => Some(0),
+            b"/dev/stdout" => Some(1),
+            b"/dev/stderr" => Some(2),
+            path => [&b"/proc/self/fd/"[..], b"/proc/thread-self/fd/", b"/dev/fd/"]
+                .iter()
+                .find_map(|before| path.strip_prefix(*before))
+                .and_then(|rest| std::str::from_utf8(rest).ok()?.parse::<i32>().ok()),
+        };
+        number.filter(|number| *number >= 0).map(|number| self.descriptor(number)).transpose()
+    }
+
+    /// Takes over its umask, for what is about to be created for it: the kernel applies it, or the directory's default
+    /// access list instead.
+    pub(super) fn lend_umask(self) -> Result<(), Errno> {
+        rustix::process::umask(Mode::from_raw_mode(self.umask()?));
+        Ok(())
     }
 
     /// Bits that are taken away from the mode of what it creates.
-    pub(super) fn umask(self) -> Result<u32, Errno> {
+    fn umask(self) -> Result<u32, Errno> {
         let mut text = [0u8; 512];
         let file = rustix::fs::open(
             format!("/proc/{}/status", self.0),

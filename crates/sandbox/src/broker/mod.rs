@@ -9,24 +9,29 @@
 mod caller;
 mod calls;
 mod notify;
+mod place;
+mod refuse;
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use caller::{Caller, where_is};
+use caller::Caller;
 use calls::{Call, parse};
 use notify::Waiting;
 pub(crate) use notify::{Listener, install};
+use place::{Area, Brokered, Place, open_directory};
+use refuse::{Refusal, Rules};
 
 use crate::plan::Plan;
 
-/// Symbolic links followed on the way to a name.
-const MAX_LINKS: usize = 40;
-/// Refusals that are told, at most.
+/// Refusals that are told, at most, and how much of a name.
 const MAX_TOLD: usize = 100;
+const MAX_NAME: usize = 300;
 /// Calls that may wait for the other end of a pipe.
 const MAX_PARKED: usize = 64;
 
@@ -44,33 +49,20 @@ enum Answer {
     Later,
 }
 
-/// A name in a directory.
-struct Place {
-    directory: OwnedFd,
-    name: Vec<u8>,
-    /// `None` when it lies where the kernel may decide.
-    path: Option<Brokered>,
-}
-
-/// Where a brokered name is.
-#[derive(Debug, Clone)]
-enum Brokered {
-    /// Relative to the workspace.
-    Workspace(PathBuf),
-    /// In a private place around it, where every name may be used. The whole path.
-    Private(PathBuf),
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Trusted(path) => Self::Refused(path),
+            Refusal::Fixed => Self::Done(Err(Errno::BUSY)),
+        }
+    }
 }
 
 /// Answers the calls of one command.
 pub(crate) struct Broker {
     listener: Listener,
-    workspace: PathBuf,
-    /// Private places that contain the workspace: where, and which mount. A path alone is not enough: what looks private
-    /// by its name may lie on another mount.
-    around: Vec<(PathBuf, u64)>,
-    repositories: bool,
-    /// Directories with a repository that this command has made.
-    own: Vec<PathBuf>,
+    area: Area,
+    rules: Rules,
     parked: Vec<Waiting>,
     refused: Vec<String>,
 }
@@ -85,15 +77,8 @@ impl Broker {
     pub(crate) fn new(listener: Listener, workspace: PathBuf, plan: &Plan) -> Self {
         Self {
             listener,
-            workspace,
-            around: plan
-                .around()
-                .into_iter()
-                .filter_map(|path| Some((mount_id(CWD, &path)?, path)))
-                .map(|(id, path)| (path, id))
-                .collect(),
-            repositories: plan.repositories,
-            own: Vec::new(),
+            area: Area::new(workspace.clone(), plan.around()),
+            rules: Rules::new(workspace, plan.repositories, plan.hidden()),
             parked: Vec::new(),
             refused: Vec::new(),
         }
@@ -143,11 +128,11 @@ impl Broker {
         match answer {
             Answer::Kernel => self.listener.go_on(id),
             Answer::Done(result) => self.listener.answer(id, result),
-            Answer::File(file, close_on_exec) => self.listener.give(id, file.as_fd(), close_on_exec),
+            Answer::File(file, close_on_exec) => self.listener.give(id, file, close_on_exec),
             Answer::Later if self.parked.len() < MAX_PARKED => self.parked.push(waiting),
             Answer::Later => self.listener.answer(id, Err(Errno::AGAIN)),
             Answer::Refused(path) => {
-                let shown = action::printable(&path);
+                let shown: String = action::printable(&path).chars().take(MAX_NAME).collect();
                 if self.refused.len() < MAX_TOLD && !self.refused.contains(&shown) {
                     self.refused.push(shown);
                 }
@@ -159,49 +144,29 @@ impl Broker {
     fn perform(&mut self, caller: Caller, call: Call) -> Result<Answer, Errno> {
         match call {
             Call::Open { at, path, flags, mode } => self.open(caller, at, &path, flags, mode),
-            Call::Truncate { path, length } => self.truncate(caller, &path, length),
-            Call::Directory { at, path, mode } => {
-                let place = self.locate(caller, at, &path, false)?;
-                let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
-                let repository = match brokered {
-                    Brokered::Workspace(path) if self.repositories => {
-                        self.may_found(&place, path).then_some(path)
-                    }
-                    _ => None,
-                };
-                if let Some(path) = self.guarded(brokered).filter(|_| repository.is_none()) {
-                    return Ok(Answer::Refused(path.to_owned()));
-                }
-                let mode = Mode::from_raw_mode(mode & !caller.umask()?);
-                let made = rustix::fs::mkdirat(&place.directory, place.name.as_slice(), mode);
-                if let Some(path) = repository.filter(|_| made.is_ok()) {
-                    // Beneath the workspace's own root the rest stays guarded.
-                    let root = path.parent().filter(|parent| *parent != Path::new(""));
-                    self.own.push(root.unwrap_or(path).to_owned());
-                }
-                Ok(Answer::Done(made))
+            Call::Truncate { path, length } => {
+                let place = self.area.locate_file(caller, libc::AT_FDCWD, &path, true)?;
+                self.change(&place, |place| truncate(place, length))
             }
+            Call::Directory { at, path, mode } => self.directory(caller, at, &path, mode),
             Call::Node { at, path, mode, device } => {
-                let kind = FileType::from_raw_mode(mode);
-                let place = self.locate(caller, at, &path, false)?;
-                self.change(&place, |place| {
-                    if !matches!(kind, FileType::RegularFile | FileType::Fifo) && mode & libc::S_IFMT != 0 {
-                        return Err(Errno::PERM);
-                    }
-                    let mode = Mode::from_raw_mode((mode & 0o7777) & !caller.umask()?);
-                    rustix::fs::mknodat(&place.directory, place.name.as_slice(), kind, mode, device)
-                })
+                let place = self.area.locate_file(caller, at, &path, false)?;
+                self.change(&place, |place| node(caller, place, mode, device))
             }
             Call::Symlink { target, at, path } => {
-                let place = self.locate(caller, at, &path, false)?;
+                let place = self.area.locate_file(caller, at, &path, false)?;
+                let text = Path::new(OsStr::from_bytes(&target));
+                if let Some(path) = self.rules.symlink(&place, text) {
+                    return Ok(Answer::Refused(path));
+                }
                 self.change(&place, |place| {
                     rustix::fs::symlinkat(target.as_slice(), &place.directory, place.name.as_slice())
                 })
             }
             Call::Unlink { at, path, flags } => {
-                let place = self.locate(caller, at, &path, false)?;
+                let place = self.area.locate(caller, at, &path, false)?;
                 self.change(&place, |place| {
-                    rustix::fs::unlinkat(&place.directory, place.name.as_slice(), flags)
+                    rustix::fs::unlinkat(&place.directory, place.written().as_slice(), flags)
                 })
             }
             Call::Link { from_at, from, at, path, flags } => {
@@ -219,11 +184,34 @@ impl Broker {
         place: &Place,
         change: impl FnOnce(&Place) -> Result<(), Errno>,
     ) -> Result<Answer, Errno> {
-        let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
-        Ok(match self.guarded(brokered) {
-            Some(path) => Answer::Refused(path.to_owned()),
+        if place.path.is_none() {
+            return Ok(Answer::Kernel);
+        }
+        Ok(match self.rules.name(place) {
+            Some(path) => Answer::Refused(path),
             None => Answer::Done(change(place)),
         })
+    }
+
+    fn directory(&mut self, caller: Caller, at: i32, path: &[u8], mode: u32) -> Result<Answer, Errno> {
+        let place = self.area.locate(caller, at, path, false)?;
+        if place.path.is_none() {
+            return Ok(Answer::Kernel);
+        }
+        if place.kind().is_some() {
+            // `mkdir -p` goes through what is there.
+            return Ok(Answer::Done(Err(Errno::EXIST)));
+        }
+        let repository = self.rules.may_found(&place);
+        if let Some(path) = self.rules.name(&place).filter(|_| repository.is_none()) {
+            return Ok(Answer::Refused(path));
+        }
+        caller.lend_umask()?;
+        let made = rustix::fs::mkdirat(&place.directory, place.name.as_slice(), Mode::from_raw_mode(mode));
+        if let Some(path) = repository.filter(|_| made.is_ok()) {
+            self.rules.founded(&path);
+        }
+        Ok(Answer::Done(made))
     }
 
     fn open(&self, caller: Caller, at: i32, path: &[u8], flags: OFlags, mode: u32) -> Result<Answer, Errno> {
@@ -233,34 +221,31 @@ impl Broker {
         if flags.contains(OFlags::TMPFILE) {
             return self.unnamed(caller, at, path, flags, mode);
         }
+        if let Some(open) = caller.open_file(path)? {
+            return self.again(&open, flags);
+        }
         let exclusive = flags.contains(OFlags::CREATE | OFlags::EXCL);
         let follow = !exclusive && !flags.contains(OFlags::NOFOLLOW);
-        let place = self.locate(caller, at, path, follow)?;
-        let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
-        if let Some(path) = self.guarded(brokered) {
-            return Ok(Answer::Refused(path.to_owned()));
-        }
-        let there = rustix::fs::statat(&place.directory, place.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
-        let mode = match &there {
-            Ok(_) => 0,
-            Err(_) => mode & !caller.umask()?,
-        };
-        let kind = there.map(|stat| FileType::from_raw_mode(stat.st_mode));
-        if matches!(kind, Ok(FileType::Socket | FileType::BlockDevice | FileType::CharacterDevice)) {
+        let place = self.area.locate_file(caller, at, path, follow)?;
+        if place.path.is_none() {
             return Ok(Answer::Kernel);
         }
+        if let Some(path) = self.rules.name(&place) {
+            return Ok(Answer::Refused(path));
+        }
+        let kind = place.kind();
+        if matches!(kind, Some(FileType::Socket | FileType::BlockDevice | FileType::CharacterDevice)) {
+            return Ok(Answer::Kernel);
+        }
+        if kind.is_none() {
+            caller.lend_umask()?;
+        }
         // Opening the writing end of a pipe waits for a reader; this process must not.
-        let pipe = kind == Ok(FileType::Fifo) && !flags.contains(OFlags::NONBLOCK);
-        let mut use_flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
-        use_flags.set(OFlags::NOFOLLOW, true);
+        let pipe = kind == Some(FileType::Fifo) && !flags.contains(OFlags::NONBLOCK);
+        let mut use_flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NOFOLLOW;
         use_flags.set(OFlags::NONBLOCK, pipe || flags.contains(OFlags::NONBLOCK));
-        let opened = rustix::fs::openat(
-            &place.directory,
-            place.name.as_slice(),
-            use_flags,
-            Mode::from_raw_mode(mode & 0o7777),
-        );
-        match opened {
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        match rustix::fs::openat(&place.directory, place.name.as_slice(), use_flags, mode) {
             Ok(file) => {
                 if pipe {
                     rustix::fs::fcntl_setfl(&file, flags & !OFlags::NONBLOCK)?;
@@ -272,6 +257,28 @@ impl Broker {
         }
     }
 
+    /// Opens once more what the caller has open, as `/dev/stdout` and `/proc/self/fd/N` do.
+    fn again(&self, open: &OwnedFd, flags: OFlags) -> Result<Answer, Errno> {
+        match self.area.of(open)? {
+            None => return Ok(Answer::Kernel),
+            Some(Brokered::Workspace(path)) => {
+                if let Some(path) = self.rules.path(&path) {
+                    return Ok(Answer::Refused(path));
+                }
+            }
+            Some(Brokered::Private(_)) => {}
+        }
+        let stat = rustix::fs::fstat(open)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(Answer::Kernel);
+        }
+        let use_flags = (flags | OFlags::CLOEXEC) & !(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
+        Ok(match rustix::fs::openat(CWD, own_link(open), use_flags, Mode::empty()) {
+            Ok(file) => Answer::File(file, flags.contains(OFlags::CLOEXEC)),
+            Err(errno) => Answer::Done(Err(errno)),
+        })
+    }
+
     /// `O_TMPFILE`: a file without a name, in a directory. It gets its name by a link, which is looked at then.
     fn unnamed(
         &self,
@@ -281,24 +288,19 @@ impl Broker {
         flags: OFlags,
         mode: u32,
     ) -> Result<Answer, Errno> {
-        let base = if path.starts_with(b"/") { None } else { Some(caller.directory(at)?) };
-        let directory = open_directory(base.as_ref(), path)?;
-        if self.brokered(&directory)?.is_none() {
+        if path.starts_with(b"/proc/") || path.starts_with(b"/dev/") {
             return Ok(Answer::Kernel);
         }
-        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask()?);
+        let base = if path.starts_with(b"/") { None } else { Some(caller.directory(at)?) };
+        let directory = open_directory(base.as_ref(), path)?;
+        if self.area.of(&directory)?.is_none() {
+            return Ok(Answer::Kernel);
+        }
+        caller.lend_umask()?;
+        let mode = Mode::from_raw_mode(mode & 0o7777);
         Ok(match rustix::fs::openat(&directory, ".", flags | OFlags::CLOEXEC, mode) {
             Ok(file) => Answer::File(file, flags.contains(OFlags::CLOEXEC)),
             Err(errno) => Answer::Done(Err(errno)),
-        })
-    }
-
-    fn truncate(&self, caller: Caller, path: &[u8], length: u64) -> Result<Answer, Errno> {
-        let place = self.locate(caller, libc::AT_FDCWD, path, true)?;
-        self.change(&place, |place| {
-            let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-            let file = rustix::fs::openat(&place.directory, place.name.as_slice(), flags, Mode::empty())?;
-            rustix::fs::ftruncate(&file, length)
         })
     }
 
@@ -309,47 +311,53 @@ impl Broker {
         (at, path): (i32, &[u8]),
         flags: AtFlags,
     ) -> Result<Answer, Errno> {
-        let place = self.locate(caller, at, path, false)?;
-        let Some(brokered) = &place.path else { return Ok(Answer::Kernel) };
-        if let Some(path) = self.guarded(brokered) {
-            return Ok(Answer::Refused(path.to_owned()));
+        let place = self.area.locate_file(caller, at, path, false)?;
+        if place.path.is_none() {
+            return Ok(Answer::Kernel);
         }
-        if let Some(open) = caller.open_file(from)? {
+        if let Some(path) = self.rules.name(&place) {
+            return Ok(Answer::Refused(path));
+        }
+        let open = if from.is_empty() && flags.contains(AtFlags::EMPTY_PATH) {
+            Some(caller.descriptor(from_at)?)
+        } else {
+            caller.open_file(from)?
+        };
+        let (directory, name, flags) = match &open {
             // An open file, mostly one without a name. Otherwise another name for a guarded file would be a way to
             // change it.
-            let stat = rustix::fs::fstat(&open)?;
-            if stat.st_nlink > 0 {
-                match self.brokered(&open)? {
-                    None => return Ok(Answer::Kernel),
-                    Some(source) => {
-                        if let Some(path) = self.guarded(&source) {
-                            return Ok(Answer::Refused(path.to_owned()));
+            Some(open) => {
+                if rustix::fs::fstat(open)?.st_nlink > 0 {
+                    match self.area.of(open)? {
+                        None => return Ok(Answer::Kernel),
+                        Some(Brokered::Workspace(path)) => {
+                            if let Some(path) = self.rules.path(&path) {
+                                return Ok(Answer::Refused(path));
+                            }
                         }
+                        Some(Brokered::Private(_)) => {}
                     }
                 }
+                (CWD, own_link(open).into_bytes(), AtFlags::SYMLINK_FOLLOW)
             }
-            let own = format!("/proc/self/fd/{}", open.as_raw_fd());
-            let linked = rustix::fs::linkat(
-                CWD,
-                own,
-                &place.directory,
-                place.name.as_slice(),
-                AtFlags::SYMLINK_FOLLOW,
-            );
-            return Ok(Answer::Done(linked));
-        }
-        let source = self.locate(caller, from_at, from, flags.contains(AtFlags::SYMLINK_FOLLOW))?;
-        // Another name for a guarded file would be a way to change it.
-        if let Some(path) = source.path.as_ref().and_then(|brokered| self.guarded(brokered)) {
-            return Ok(Answer::Refused(path.to_owned()));
-        }
-        let linked = rustix::fs::linkat(
-            &source.directory,
-            source.name.as_slice(),
-            &place.directory,
-            place.name.as_slice(),
-            AtFlags::empty(),
-        );
+            None => {
+                let follow = flags.contains(AtFlags::SYMLINK_FOLLOW);
+                let source = self.area.locate_file(caller, from_at, from, follow)?;
+                if let Some(refusal) = self.rules.moved(&source, &place) {
+                    return Ok(refusal.into());
+                }
+                let linked = rustix::fs::linkat(
+                    &source.directory,
+                    source.name.as_slice(),
+                    &place.directory,
+                    place.name.as_slice(),
+                    AtFlags::empty(),
+                );
+                return Ok(Answer::Done(linked));
+            }
+        };
+        let linked =
+            rustix::fs::linkat(directory, name.as_slice(), &place.directory, place.name.as_slice(), flags);
         Ok(Answer::Done(linked))
     }
 
@@ -360,137 +368,48 @@ impl Broker {
         (at, path): (i32, &[u8]),
         flags: RenameFlags,
     ) -> Result<Answer, Errno> {
-        let source = self.locate(caller, from_at, from, false)?;
-        let target = self.locate(caller, at, path, false)?;
+        let source = self.area.locate(caller, from_at, from, false)?;
+        let target = self.area.locate(caller, at, path, false)?;
         if source.path.is_none() && target.path.is_none() {
             return Ok(Answer::Kernel);
         }
-        let exchange = flags.contains(RenameFlags::EXCHANGE);
-        for (place, other, arrives) in [(&source, &target, exchange), (&target, &source, true)] {
-            let Some(brokered) = &place.path else { continue };
-            if let Some(path) = self.guarded(brokered) {
-                return Ok(Answer::Refused(path.to_owned()));
-            }
-            let path = match brokered {
-                Brokered::Workspace(path) => path,
-                // What contains the workspace stays where it is, or its paths would mean something else.
-                Brokered::Private(path) if self.workspace.starts_with(path) => {
-                    return Ok(Answer::Done(Err(Errno::BUSY)));
-                }
-                Brokered::Private(_) => continue,
-            };
-            // A directory that is moved to the beginning of a guarded path brings its content there; one that comes
-            // from where packages are unpacked was not looked at.
-            let moved = || {
-                let stat =
-                    rustix::fs::statat(&other.directory, other.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
-                !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
-            };
-            let unpacked = match &other.path {
-                Some(Brokered::Workspace(from)) => policy::packaged(from),
-                _ => true,
-            };
-            let leads = policy::leads_to_guarded(path) || (unpacked && !policy::packaged(path));
-            if arrives && leads && !self.own_repository(path) && moved() {
-                return Ok(Answer::Refused(path.clone()));
-            }
+        let mut refusal = self.rules.moved(&source, &target);
+        if refusal.is_none() && flags.contains(RenameFlags::EXCHANGE) {
+            refusal = self.rules.moved(&target, &source);
+        }
+        if let Some(refusal) = refusal {
+            return Ok(refusal.into());
         }
         let renamed = rustix::fs::renameat_with(
             &source.directory,
-            source.name.as_slice(),
+            source.written().as_slice(),
             &target.directory,
-            target.name.as_slice(),
+            target.written().as_slice(),
             flags,
         );
         Ok(Answer::Done(renamed))
     }
-
-    /// Takes a path apart as the kernel would: the directory, opened, and the last name in it.
-    fn locate(&self, caller: Caller, at: i32, path: &[u8], follow: bool) -> Result<Place, Errno> {
-        let mut path = path.to_vec();
-        let mut base = if path.starts_with(b"/") { None } else { Some(caller.directory(at)?) };
-        for _ in 0..MAX_LINKS {
-            // What is "self" there depends on who looks.
-            if path.starts_with(b"/proc/") || path.starts_with(b"/dev/") {
-                return Err(Errno::INVAL);
-            }
-            while path.len() > 1 && path.ends_with(b"/") {
-                path.pop();
-            }
-            let cut = path.iter().rposition(|&byte| byte == b'/');
-            let (before, name) = match cut {
-                Some(0) => (&b"/"[..], &path[1..]),
-                Some(at) => (&path[..at], &path[at + 1..]),
-                None => (&b""[..], &path[..]),
-            };
-            if matches!(name, b"" | b"." | b"..") {
-                return Err(Errno::INVAL);
-            }
-            let directory = open_directory(base.as_ref(), before)?;
-            if follow && let Ok(target) = rustix::fs::readlinkat(&directory, name, Vec::with_capacity(256)) {
-                path = target.into_bytes();
-                base = if path.starts_with(b"/") { None } else { Some(directory) };
-                continue;
-            }
-            let name = name.to_vec();
-            let path = self.brokered(&directory)?.map(|place| match place {
-                Brokered::Workspace(parent) => Brokered::Workspace(parent.join(os(&name))),
-                Brokered::Private(parent) => Brokered::Private(parent.join(os(&name))),
-            });
-            return Ok(Place { directory, name, path });
-        }
-        Err(Errno::LOOP)
-    }
-
-    /// What the broker has to do with an open directory (or file).
-    fn brokered(&self, handle: &OwnedFd) -> Result<Option<Brokered>, Errno> {
-        let path = where_is(handle)?;
-        if let Ok(inside) = path.strip_prefix(&self.workspace) {
-            return Ok(Some(Brokered::Workspace(inside.to_owned())));
-        }
-        let mount = mount_id(handle, Path::new(""));
-        let private = self.around.iter().any(|(around, id)| path.starts_with(around) && mount == Some(*id));
-        // Anything else is the kernel's.
-        Ok(private.then_some(Brokered::Private(path)))
-    }
-
-    /// The path, when its name is one that the host later runs or trusts.
-    fn guarded<'b>(&self, brokered: &'b Brokered) -> Option<&'b Path> {
-        let Brokered::Workspace(path) = brokered else { return None };
-        let guarded = policy::guarded(path) && !self.own_repository(path);
-        (guarded && !crate::cut::is("protect")).then_some(path)
-    }
-
-    /// Whether the command has made the repository that `path` lies in.
-    fn own_repository(&self, path: &Path) -> bool {
-        self.own.iter().any(|own| path.starts_with(own))
-    }
-
-    /// Whether a new repository may begin here: a `.git` where there is none, not within another's.
-    fn may_found(&self, place: &Place, path: &Path) -> bool {
-        let there = rustix::fs::statat(&place.directory, ".git", AtFlags::SYMLINK_NOFOLLOW);
-        let new = there.err() == Some(Errno::NOENT);
-        let parent = path.parent().unwrap_or(Path::new(""));
-        place.name == b".git" && new && !policy::guarded(parent)
-    }
 }
 
-/// The mount that something lies on; statx(2), Linux 5.8.
-fn mount_id(at: impl AsFd, path: &Path) -> Option<u64> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
-    let found = rustix::fs::statx(at, path, flags, StatxFlags::MNT_ID).ok()?;
-    let known = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
-    known.then_some(found.stx_mnt_id)
+fn truncate(place: &Place, length: u64) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = rustix::fs::openat(&place.directory, place.name.as_slice(), flags, Mode::empty())?;
+    rustix::fs::ftruncate(&file, length)
 }
 
-/// Opens a directory; an empty path is `base` itself. Links of /proc are not followed: they would be ours.
-fn open_directory(base: Option<&OwnedFd>, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let path = if path.is_empty() { &b"."[..] } else { path };
-    let base = base.map_or(CWD, AsFd::as_fd);
-    rustix::fs::openat2(base, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+/// A file or a pipe; other nodes only lead elsewhere.
+fn node(caller: Caller, place: &Place, mode: u32, device: u64) -> Result<(), Errno> {
+    let kind = match mode & libc::S_IFMT {
+        0 | libc::S_IFREG => FileType::RegularFile,
+        libc::S_IFIFO => FileType::Fifo,
+        _ => return Err(Errno::PERM),
+    };
+    caller.lend_umask()?;
+    let mode = Mode::from_raw_mode(mode & 0o7777);
+    rustix::fs::mknodat(&place.directory, place.name.as_slice(), kind, mode, device)
 }
 
-fn os(name: &[u8]) -> &std::ffi::OsStr {
-    std::os::unix::ffi::OsStrExt::from_bytes(name)
+/// A path that means this very handle, for us.
+fn own_link(handle: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", handle.as_raw_fd())
 }

@@ -80,23 +80,28 @@ impl Listener {
         self.send(libc::seccomp_notif_resp { id, val: 0, error, flags: 0 });
     }
 
-    /// Ends the call with a new descriptor, in one step.
-    pub(crate) fn give(&self, id: u64, file: BorrowedFd<'_>, close_on_exec: bool) {
+    /// Ends the call with a new descriptor. Ours is closed before the caller goes on: a file that somebody else still
+    /// has open for writing cannot be run, and its locks last.
+    pub(crate) fn give(&self, id: u64, file: OwnedFd, close_on_exec: bool) {
         let request = libc::seccomp_notif_addfd {
             id,
-            flags: u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).unwrap_or_default(),
+            flags: 0,
             srcfd: file.as_raw_fd().unsigned_abs(),
             newfd: 0,
             newfd_flags: if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 },
         };
         // SAFETY: the kernel reads the structure during the call.
-        let result =
+        let number =
             unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) };
-        if result < 0 {
+        let error = io::Error::last_os_error();
+        drop(file);
+        if number < 0 {
             // Too many open files, or the caller is gone.
-            let errno = rustix::io::Errno::from_io_error(&io::Error::last_os_error());
-            self.answer(id, Err(errno.unwrap_or(rustix::io::Errno::MFILE)));
+            let errno = rustix::io::Errno::from_io_error(&error);
+            return self.answer(id, Err(errno.unwrap_or(rustix::io::Errno::MFILE)));
         }
+        // The caller waits killably only, so nothing comes between.
+        self.send(libc::seccomp_notif_resp { id, val: i64::from(number), error: 0, flags: 0 });
     }
 
     fn send(&self, response: libc::seccomp_notif_resp) {
