@@ -54,6 +54,9 @@ use refusal::{Failure, Refusal, Stop};
 use stream::{BoxIo, Rewound};
 use traffic::Budget;
 
+/// Refusals of one command that are answered and recorded. After that, connections are closed and counted.
+const MAX_REFUSALS: u64 = 1000;
+
 /// The proxy of one command.
 pub struct Proxy<'g> {
     gate: &'g Gate,
@@ -175,6 +178,11 @@ impl<'g> Proxy<'g> {
     }
 
     async fn serve_one(&self, stream: TcpStream, direct: bool) {
+        if self.report.borrow().refusals() >= MAX_REFUSALS {
+            // It has been told often enough; each would be an entry of the ledger.
+            self.report.borrow_mut().more += 1;
+            return;
+        }
         // Small messages go at once; if that cannot be set, they go later.
         let _ = stream.set_nodelay(true);
         if direct {

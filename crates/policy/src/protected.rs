@@ -54,6 +54,7 @@ const TRUSTED_DIRECTORIES: &[&str] = &[
     ".cursor",
     ".devcontainer",
     ".husky",
+    ".githooks",
     ".varvel",
     ".direnv",
 ];

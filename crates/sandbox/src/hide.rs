@@ -1,26 +1,34 @@
 //! What a command must not see in the workspace: files of secrets, and unix sockets of the machine.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::SandboxError;
 
 /// Entries looked at, at most.
 const MAX_ENTRIES: usize = 1_000_000;
+/// How much of a repository's settings is read, in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
 /// Directories with packages of others or with generated files: what is in there is not the person's secret.
 const GENERATED: [&str; 7] =
     ["node_modules", "site-packages", "target", "__pycache__", ".venv", "venv", ".tox"];
 
-/// Files of secrets and sockets beneath `root`, relative to it.
+/// What was found in a workspace. Paths are relative to it.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Files of secrets and sockets, and what links with such names lead to.
+    pub(crate) hidden: Vec<PathBuf>,
+    /// What links with names that the host trusts lead to, and where it looks for hooks.
+    pub(crate) trusted: Vec<PathBuf>,
+}
+
+/// Looks through the workspace at `root`.
 ///
 /// # Errors
 /// If not everything could be looked at: what is not found would not be hidden.
-pub(crate) fn hidden(root: &Path) -> Result<Vec<PathBuf>, SandboxError> {
-    let mut found = Vec::new();
-    if crate::cut::is("hide") {
-        return Ok(found);
-    }
+pub(crate) fn look(root: &Path) -> Result<Found, SandboxError> {
+    let mut found = Found::default();
     let failed = |why: String| SandboxError::Setup { what: "looking for files of secrets".into(), why };
     let mut budget = MAX_ENTRIES;
     let mut level = vec![PathBuf::new()];
@@ -46,8 +54,17 @@ pub(crate) fn hidden(root: &Path) -> Result<Vec<PathBuf>, SandboxError> {
                 let Ok(kind) = entry.file_type() else { continue };
                 let name = entry.file_name();
                 let path = directory.join(&name);
-                if std::os::unix::fs::FileTypeExt::is_socket(&kind) || policy::is_secret(&path) {
-                    found.push(path);
+                let secret = policy::is_secret(&path);
+                if kind.is_symlink() {
+                    let list = if secret { &mut found.hidden } else { &mut found.trusted };
+                    if (secret || policy::guarded(&path))
+                        && let Some(target) = leads_to(root, &path)
+                    {
+                        list.push(target);
+                    }
+                }
+                if secret || std::os::unix::fs::FileTypeExt::is_socket(&kind) {
+                    found.hidden.push(path);
                 } else if kind.is_dir() && !skipped(directory, &name.to_string_lossy()) {
                     deeper.push(path);
                 }
@@ -55,7 +72,34 @@ pub(crate) fn hidden(root: &Path) -> Result<Vec<PathBuf>, SandboxError> {
         }
         level = deeper;
     }
+    found.trusted.extend(hooks(root));
+    if crate::cut::is("hide") {
+        found.hidden.clear();
+    }
     Ok(found)
+}
+
+/// Where a link leads, when that is in the workspace. The workspace itself is no target: everything would be.
+fn leads_to(root: &Path, link: &Path) -> Option<PathBuf> {
+    let target = root.join(link).canonicalize().ok()?;
+    let inside = target.strip_prefix(root).ok()?;
+    (inside != Path::new("")).then(|| inside.to_owned())
+}
+
+/// The directory that the repository's settings name for hooks, when it lies in the workspace.
+fn hooks(root: &Path) -> Option<PathBuf> {
+    let mut text = String::new();
+    fs::File::open(root.join(".git/config")).ok()?.take(MAX_CONFIG).read_to_string(&mut text).ok()?;
+    let named = text.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        key.trim().eq_ignore_ascii_case("hookspath").then(|| value.trim().trim_matches('"').to_owned())
+    })?;
+    let path = Path::new(&named);
+    let inside = if path.is_absolute() { path.strip_prefix(root).ok()? } else { path };
+    let plain: PathBuf =
+        inside.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect();
+    let beneath = plain.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    (beneath && plain != Path::new("")).then_some(plain)
 }
 
 fn skipped(directory: &Path, name: &str) -> bool {
@@ -77,7 +121,12 @@ mod tests {
             fs::write(root.path().join(path), "x").unwrap();
         }
         let _socket = std::os::unix::net::UnixListener::bind(deep.join("s")).unwrap();
-        let mut found = hidden(root.path()).unwrap();
+        std::os::unix::fs::symlink("a/plain.txt", root.path().join("AGENTS.md")).unwrap();
+        fs::create_dir(root.path().join(".git")).unwrap();
+        fs::write(root.path().join(".git/config"), "[core]\n\thooksPath = ./scripts/hooks\n").unwrap();
+        let canonical = root.path().canonicalize().unwrap();
+        let Found { hidden: mut found, trusted } = look(&canonical).unwrap();
+        assert_eq!(trusted, [PathBuf::from("a/plain.txt"), PathBuf::from("scripts/hooks")]);
         found.sort();
         let expected: Vec<PathBuf> =
             [".env.local", "a/b/c/d/.env", "a/b/c/d/s", "a/key.pem"].iter().map(PathBuf::from).collect();

@@ -182,7 +182,7 @@ fn watch(plan: &Plan, ends: &Ends, child: Pid, mut broker: Option<Broker>) -> Re
         let events: Vec<_> = fds.iter().map(PollFd::revents).collect();
         drop(fds);
         if events[1].intersects(PollFlags::HUP | PollFlags::ERR) {
-            return Ok(137);
+            break 137;
         }
         if let (Some(broker), Some(events)) = (&mut broker, events.get(2)) {
             if events.contains(PollFlags::IN) {

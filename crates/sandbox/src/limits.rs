@@ -1,5 +1,7 @@
 //! Resource limits that need no privileges: rlimits for each process, and a look at the whole tree now and then.
 
+use std::path::{Path, PathBuf};
+
 use crate::plan::Plan;
 use crate::profile::Isolation;
 
@@ -9,27 +11,42 @@ pub(crate) fn exceeded(plan: &Plan) -> Option<String> {
     if plan.isolation == Isolation::Landlock || crate::cut::is("pid-namespace") {
         return None;
     }
-    let (mut pages, mut processes) = (0u64, 0u64);
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Some("what can be watched over".to_owned());
     };
-    for entry in entries.flatten() {
-        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        processes += 1;
-        // Fields 2 and 3 of statm: resident and shared pages.
-        let statm = std::fs::read_to_string(entry.path().join("statm")).unwrap_or_default();
-        let mut fields = statm.split(' ').skip(1).map(|field| field.parse::<u64>().unwrap_or(0));
-        let (resident, shared) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0));
-        pages += resident.saturating_sub(shared);
+    let numeric = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let processes: Vec<_> =
+        entries.flatten().filter(|entry| numeric(&entry.file_name())).map(|entry| entry.path()).collect();
+    let count = processes.len() as u64;
+    if plan.limits.processes > 0 && count > plan.limits.processes {
+        return Some(format!("{} processes", plan.limits.processes));
     }
+    let limit = plan.limits.memory_mb << 20;
+    if limit == 0 {
+        return None;
+    }
+    // First a quick upper bound: what is resident, shared or not. Only beyond it the exact sum, which is slow.
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    if plan.limits.memory_mb > 0 && pages.saturating_mul(page) > plan.limits.memory_mb << 20 {
-        return Some(format!("{} MB of memory", plan.limits.memory_mb));
+    let resident = |process: &PathBuf| {
+        let statm = std::fs::read_to_string(process.join("statm")).unwrap_or_default();
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0)
+    };
+    if processes.iter().map(resident).sum::<u64>().saturating_mul(page) <= limit {
+        return None;
     }
-    (plan.limits.processes > 0 && processes > plan.limits.processes)
-        .then(|| format!("{} processes", plan.limits.processes))
+    (processes.iter().map(|process| own_memory(process)).sum::<u64>() > limit)
+        .then(|| format!("{} MB of memory", plan.limits.memory_mb))
+}
+
+/// Memory of a process that is not a file's, in bytes; what several share is divided among them. See proc(5),
+/// `smaps_rollup`.
+fn own_memory(process: &Path) -> u64 {
+    let text = std::fs::read_to_string(process.join("smaps_rollup")).unwrap_or_default();
+    let kilobytes = |line: &str| {
+        let value = line.strip_prefix("Pss_Anon:").or_else(|| line.strip_prefix("Pss_Shmem:"))?;
+        value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    };
+    text.lines().filter_map(kilobytes).sum::<u64>() << 10
 }
 
 /// Sets what the kernel limits for each process.

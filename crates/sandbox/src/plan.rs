@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) detach: bool,
     /// The workspace, when the command changes names in it only through the broker.
     pub(crate) brokered: Option<RawPath>,
+    /// What is guarded in the workspace beside what has a guarded name: what such names lead to. Relative to it.
+    pub(crate) trusted: Vec<RawPath>,
     /// Whether the broker lets a new `.git` be made.
     pub(crate) repositories: bool,
     pub(crate) unix_sockets: bool,
@@ -109,6 +111,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) visible: &'a [PathBuf],
     /// Paths in the workspace, relative to it.
     pub(crate) hidden: &'a [PathBuf],
+    /// As [`Plan::trusted`].
+    pub(crate) trusted: &'a [PathBuf],
     pub(crate) stage: Option<&'a StageDirs>,
     /// Where writable caches are kept: path beneath the home, directory of ours.
     pub(crate) caches: &'a [(String, PathBuf)],
@@ -212,6 +216,7 @@ impl Plan {
             home: home.as_path().into(),
             detach: true,
             brokered,
+            trusted: wanted.trusted.iter().map(|path| path.as_path().into()).collect(),
             repositories: profile.repositories,
             unix_sockets: !sockets.is_empty(),
             syscalls: profile.syscalls,

@@ -18,7 +18,7 @@ use crate::SandboxError;
 use crate::capture::{Captured, Tap};
 use crate::cgroup::{Controllers, Groups};
 use crate::cut;
-use crate::hide::hidden;
+use crate::hide::{Found, look};
 use crate::init::receive_fds;
 use crate::launcher::{LAUNCHER_ARG, Message, PLAN_FD, STATUS_FD, WORKSPACE_FD};
 use crate::network::{Doors, Listeners};
@@ -163,7 +163,7 @@ pub fn start<'a>(authorized: Authorized<Command>, setup: Setup<'a>) -> Result<Ru
         });
     }
     let root = command.directory.root();
-    let hidden = hidden(root.path())?;
+    let Found { hidden, trusted } = look(root.path())?;
     let caches = caches(&profile, root, setup.cache.as_deref())?;
     let directory = command.directory.absolute();
     let wanted = Wanted {
@@ -172,6 +172,7 @@ pub fn start<'a>(authorized: Authorized<Command>, setup: Setup<'a>) -> Result<Ru
         directory: &directory,
         visible: &setup.visible,
         hidden: &hidden,
+        trusted: &trusted,
         stage: setup.stage.as_ref(),
         caches: &caches,
         doors: setup.doors,

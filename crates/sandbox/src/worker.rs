@@ -58,6 +58,7 @@ pub fn spawn_worker(
         directory: Path::new("/"),
         visible: &visible,
         hidden: &[],
+        trusted: &[],
         stage: None,
         caches: &[],
         doors: None,

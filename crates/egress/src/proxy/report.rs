@@ -37,6 +37,11 @@ pub struct NetworkReport {
 }
 
 impl NetworkReport {
+    /// All refusals so far.
+    pub(super) fn refusals(&self) -> u64 {
+        self.denied.iter().map(|denied| denied.times).sum::<u64>() + self.more
+    }
+
     pub(super) fn deny(&mut self, at: &Destination, decision: &Decision) {
         let same = |denied: &&mut Denied| denied.destination == *at && denied.rule == decision.rule;
         if let Some(known) = self.denied.iter_mut().find(same) {

@@ -78,7 +78,7 @@ impl Broker {
         Self {
             listener,
             area: Area::new(workspace.clone(), plan.around()),
-            rules: Rules::new(workspace, plan.repositories, plan.hidden()),
+            rules: Rules::new(workspace, plan),
             parked: Vec::new(),
             refused: Vec::new(),
         }
@@ -240,19 +240,18 @@ impl Broker {
         if kind.is_none() {
             caller.lend_umask()?;
         }
-        // Opening the writing end of a pipe waits for a reader; this process must not.
-        let pipe = kind == Some(FileType::Fifo) && !flags.contains(OFlags::NONBLOCK);
-        let mut use_flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NOFOLLOW;
-        use_flags.set(OFlags::NONBLOCK, pipe || flags.contains(OFlags::NONBLOCK));
+        // Opening waits for a reader of a pipe, or for a lease to end; this process must not.
+        let wait = !flags.contains(OFlags::NONBLOCK);
+        let use_flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mode = Mode::from_raw_mode(mode & 0o7777);
         match rustix::fs::openat(&place.directory, place.name.as_slice(), use_flags, mode) {
             Ok(file) => {
-                if pipe {
+                if wait {
                     rustix::fs::fcntl_setfl(&file, flags & !OFlags::NONBLOCK)?;
                 }
                 Ok(Answer::File(file, flags.contains(OFlags::CLOEXEC)))
             }
-            Err(Errno::NXIO) if pipe => Ok(Answer::Later),
+            Err(Errno::NXIO | Errno::WOULDBLOCK) if wait => Ok(Answer::Later),
             Err(errno) => Ok(Answer::Done(Err(errno))),
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::place::{Brokered, Place, kind_at};
+use crate::plan::{Plan, RawPath};
 
 /// What the broker knows beside the names.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Rules {
     /// Covered paths, relative to the workspace: what holds one stays where it is, or the next command would not find
     /// it there to cover it again.
     hidden: Vec<PathBuf>,
+    /// What links with trusted names lead to, and where the hooks are kept.
+    trusted: Vec<PathBuf>,
 }
 
 /// Why something is refused.
@@ -30,8 +33,14 @@ pub(super) enum Refusal {
 }
 
 impl Rules {
-    pub(super) fn new(workspace: PathBuf, repositories: bool, hidden: Vec<PathBuf>) -> Self {
-        Self { workspace, repositories, own: Vec::new(), hidden }
+    pub(super) fn new(workspace: PathBuf, plan: &Plan) -> Self {
+        Self {
+            workspace,
+            repositories: plan.repositories,
+            own: Vec::new(),
+            hidden: plan.hidden(),
+            trusted: plan.trusted.iter().map(RawPath::get).collect(),
+        }
     }
 
     /// The path, when its name is one that the host later runs or trusts, or becomes one by being in `directory`.
@@ -45,7 +54,8 @@ impl Rules {
 
     /// The same for something that is there, by its path alone.
     pub(super) fn path(&self, path: &Path) -> Option<PathBuf> {
-        let guarded = policy::guarded(path) && !self.is_own(path);
+        let leads = || self.trusted.iter().any(|trusted| path.starts_with(trusted));
+        let guarded = (policy::guarded(path) || leads()) && !self.is_own(path);
         (guarded && !crate::cut::is("protect")).then(|| path.to_owned())
     }
 
@@ -79,6 +89,18 @@ impl Rules {
             return Some(Refusal::Fixed);
         }
         let Some(Brokered::Workspace(target)) = &to.path else { return None };
+        if self.trusted.iter().any(|trusted| trusted.starts_with(source)) {
+            return Some(Refusal::Fixed);
+        }
+        // What is free within a new repository stays within it, and it stays where it is.
+        let crosses = |own: &PathBuf| {
+            source.starts_with(own) != target.starts_with(own)
+                || own.starts_with(source)
+                || own.starts_with(target)
+        };
+        if self.own.iter().any(crosses) {
+            return Some(Refusal::Fixed);
+        }
         if self.is_own(target) || crate::cut::is("protect") {
             return None;
         }

@@ -400,7 +400,7 @@ impl Scanner {
         self.found.changes.push(Change {
             path: path.to_owned(),
             kind,
-            host_trusted: policy::host_trusted(path),
+            host_trusted: policy::host_trusted(path) || stands_in(path, after.as_ref()),
             before: below.map(|below| Object::seen(&below, target)),
             after,
             lines: None,
@@ -505,4 +505,15 @@ fn moved(errno: Errno, path: &Path) -> StageError {
 fn is_whiteout(directory: &OwnedFd, name: &OsStr) -> bool {
     rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| stat.st_rdev == 0)
+}
+
+/// Whether a link gives what is somewhere else a trusted place: `.github` that leads to `evil`, or a project that lies
+/// where packages are unpacked.
+fn stands_in(path: &Path, after: Option<&Object>) -> bool {
+    match after {
+        Some(Object::Link { target }) => {
+            policy::leads_to_guarded(path) || (policy::packaged(target) && !policy::packaged(path))
+        }
+        _ => false,
+    }
 }
