@@ -14,6 +14,8 @@ mod limits;
 mod repair;
 mod sandbox;
 mod secrets;
+mod stage;
+mod stage_killed;
 mod support;
 mod wires;
 mod work;

@@ -283,6 +283,15 @@ impl Scratch {
     /// Makes a plan without mounts of one with them: scratch places become one private directory, and what would be
     /// hidden is a reason to refuse.
     fn fit(plan: &mut Plan, hidden: &[PathBuf]) -> Result<Self, SandboxError> {
+        if plan.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Staged { .. })) {
+            return Err(SandboxError::Setup {
+                what: "the stage".into(),
+                why:
+                    "the profile `landlock` mounts nothing, so writes would land in the workspace; leave out \
+                      --stage, or use another profile"
+                        .into(),
+            });
+        }
         if let Some(path) = hidden.first() {
             return Err(SandboxError::Setup {
                 what: "hiding secrets".into(),

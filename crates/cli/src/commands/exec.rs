@@ -9,7 +9,7 @@ use serde_json::json;
 use tools::Ran;
 use workspace::Stage;
 
-use super::stage::{Conclude, conclude};
+use super::stage::{Conclude, conclude, kept};
 use crate::args::ExecArgs;
 use crate::confinement::confinement;
 use crate::exit::{Exit, Failure};
@@ -40,8 +40,16 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
         exit = stopped() => {
             // The dropped future has killed everything the command started, and recorded that.
             let exit = exit?;
+            let concluded = match stage {
+                // Nobody is asked: they want to leave.
+                Some(stage) => {
+                    let how = if args.drop { Conclude::Drop } else { Conclude::Keep };
+                    conclude(&gate, stage, &root, how).await.map(drop)
+                }
+                None => Ok(()),
+            };
             gate.end(json!({ "exit": exit.code() }))?;
-            return Ok(exit);
+            return concluded.map(|()| exit);
         }
     };
     let ran: Result<Ran, Failure> = ran.map(|ran| ran.value).map_err(Failure::from);
@@ -54,7 +62,7 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
     }
     let concluded = match stage {
         // Nothing ran, so nothing was written.
-        Some(stage) if ran.is_err() => stage.drop_changes().map_err(Failure::failed),
+        Some(stage) if ran.is_err() => stage.drop_changes().map_err(Failure::failed).map(|()| exit),
         Some(stage) => {
             let how = match (args.commit, args.drop, args.keep) {
                 (true, _, _) => Conclude::Commit,
@@ -62,14 +70,23 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<Exit, Failure> {
                 (_, _, true) => Conclude::Keep,
                 _ => Conclude::Ask,
             };
-            conclude(&gate, stage, &root, how).await.map(drop)
+            let id = stage.id().to_owned();
+            // A commit that has begun is not interrupted: it does not wait for anything.
+            tokio::select! {
+                concluded = conclude(&gate, stage, &root, how) => concluded.map(|_| exit),
+                stopped = signals::interrupted()? => {
+                    terminal::errln("");
+                    kept(&id);
+                    Ok(stopped)
+                }
+            }
         }
-        None => Ok(()),
+        None => Ok(exit),
     };
+    let exit = concluded.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
     gate.end(json!({ "exit": exit.code() }))?;
     ran?;
-    concluded?;
-    Ok(exit)
+    concluded
 }
 
 /// A stage for what the command will write.

@@ -117,7 +117,8 @@ pub(crate) async fn conclude(
     }
 }
 
-fn kept(id: &str) {
+/// Says where it is.
+pub(super) fn kept(id: &str) {
     terminal::errln(&format!("Kept as stage {id}: varvel stage commit {id}, or varvel stage drop {id}"));
 }
 

@@ -4,7 +4,7 @@
 //! there is kept aside until the end. The plan is on disk before the first swap, so that whatever stops this half-way
 //! can be taken back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::changes::{counts, digest};
 use super::journal::{self, Journal, Op};
-use super::place::{self, Moment, Seen};
+use super::place::{self, Seen};
 use super::prepare::{Copier, SYNCED_SINGLY};
 use super::scan::{Scan, Step, scan};
 use super::swap::{Ground, Undone, changed_since};
@@ -126,13 +126,13 @@ pub(super) fn run(stage: &Stage, decided: Digest, faults: Faults<'_>) -> Result<
 
     if !scan.steps.is_empty() {
         stage.set_state(StageState::Committing)?;
-        let mut journal = Journal { aside: journal::aside(random()?), began: Moment(0, 0), ops: Vec::new() };
+        let mut journal = Journal::new(journal::aside(random()?));
         let mut ground = None;
         match carry_out(stage, root, &scan, &mut journal, &mut ground, faults) {
             Ok(()) => {}
             Err(Stop::Dead) => return Err(StageError::Interrupted { id: stage.info.id.clone() }),
             Err(Stop::Failed(error)) => {
-                take_back(stage, root, &journal, ground, &error.to_string())?;
+                take_back(stage, root, journal, ground, &error.to_string())?;
                 return Err(error);
             }
         }
@@ -164,7 +164,7 @@ pub(super) fn recover(stage: &Stage) -> Result<Recovered, StageError> {
         stage.retire()?;
         return Ok(Recovered::Completed);
     }
-    take_back(stage, root, &journal, None, "it was cut short").map(Recovered::TakenBack)
+    take_back(stage, root, journal, None, "it was cut short").map(Recovered::TakenBack)
 }
 
 /// A locked handle. It is unlocked and not only closed: a process that was just forked may still have a copy.
@@ -377,7 +377,7 @@ fn sync(ground: &Ground) -> Result<(), StageError> {
 fn take_back(
     stage: &Stage,
     root: &OwnedFd,
-    journal: &Journal,
+    mut journal: Journal,
     ground: Option<Ground>,
     why: &str,
 ) -> Result<usize, StageError> {
@@ -396,29 +396,30 @@ fn take_back(
     match ground {
         None => {}
         Some(mut ground) => {
+            journal.back.extend(ground.done(&journal.ops));
+            if !journal.back.is_empty() {
+                // On a full disk this must go on. Should it be cut short as well, there is a conflict later, no more.
+                let _ = journal::write(&stage.directory, &journal);
+            }
             let mut patience = ATTEMPTS;
-            let mut back = Vec::new();
             let mut failed = Vec::new();
             for op in journal.ops.iter().rev() {
                 match undo(&mut ground, op, &mut patience) {
                     Ok(Undone::Nothing) => {}
-                    Ok(Undone::Back) => {
-                        count += 1;
-                        back.push(op);
-                    }
+                    Ok(Undone::Back) => count += 1,
                     Ok(Undone::Blocked) => blocked.push(printable(op.path())),
                     Err(_) => failed.push(printable(op.path())),
                 }
             }
-            // Only now: taking back one step stamps the directory of another.
-            let settled = back.into_iter().filter_map(|op| ground.settled(op)).collect();
-            journal::add_settled(&stage.directory, settled)?;
             if !failed.is_empty() {
                 // The journal stays: it can be tried again.
                 failed.extend(blocked);
                 return Err(incomplete(failed));
             }
-            blocked.extend(clear(&ground, journal)?);
+            // Only now: taking back one step stamps the directory of another.
+            let settled = settled(&mut ground, &journal);
+            blocked.extend(clear(&ground, &journal)?);
+            journal::add_settled(&stage.directory, settled)?;
             if blocked.is_empty() {
                 let failed = StageError::io("remove", name.clone());
                 place::remove_tree(&ground.root, journal.aside.as_ref()).map_err(failed)?;
@@ -428,6 +429,15 @@ fn take_back(
     journal::remove(&stage.directory)?;
     stage.set_state(StageState::Pending)?;
     if blocked.is_empty() { Ok(count) } else { Err(incomplete(blocked)) }
+}
+
+/// What steps that were taken back have stamped, where it is otherwise what it was: this very stage can be committed over
+/// it again. Directories in which names came and went matter where their mode is to change.
+fn settled(ground: &mut Ground, journal: &Journal) -> Vec<Seen> {
+    let back = || journal.back.iter().filter_map(|number| journal.ops.get(*number));
+    let inside: BTreeSet<&Path> = back().filter_map(|op| op.path().parent()).collect();
+    let around = journal.ops.iter().filter(|op| matches!(op, Op::Mode { .. }) && inside.contains(op.path()));
+    back().chain(around).filter_map(|op| ground.settled(op)).collect()
 }
 
 /// Takes back one step. What is in the way may be gone in a moment.

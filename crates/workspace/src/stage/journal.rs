@@ -1,6 +1,6 @@
 //! What a commit is about to do, on disk before it does it, so that a crash in the middle can be taken back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -78,6 +78,15 @@ pub(super) struct Journal {
     pub(super) began: Moment,
     /// The steps, in order; empty while objects are being prepared.
     pub(super) ops: Vec<Op>,
+    /// Numbers of the steps that were taken and are being taken back.
+    #[serde(default)]
+    pub(super) back: BTreeSet<usize>,
+}
+
+impl Journal {
+    pub(super) fn new(aside: String) -> Self {
+        Self { aside, began: Moment(0, 0), ops: Vec::new(), back: BTreeSet::new() }
+    }
 }
 
 pub(super) fn exists(stage: &Path) -> bool {

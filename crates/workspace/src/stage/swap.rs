@@ -1,6 +1,6 @@
 //! The steps of a commit, each one call of the kernel, and taking them back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -182,17 +182,40 @@ impl Ground {
         }
     }
 
+    /// Numbers of the steps that are taken. They are taken in order, so that all before a swap that is taken are.
+    pub(super) fn done(&mut self, ops: &[Op]) -> BTreeSet<usize> {
+        let done = |(number, op)| self.is_done(op).unwrap_or(false).then_some(number);
+        let seen: BTreeSet<usize> = ops.iter().enumerate().filter_map(done).collect();
+        let is_swap = |number: &&usize| !matches!(ops.get(**number), Some(Op::Mode { .. }));
+        let swapped = seen.iter().rev().find(is_swap).map_or(0, |last| last + 1);
+        (0..swapped).chain(seen).collect()
+    }
+
+    fn is_done(&mut self, op: &Op) -> place::Io<bool> {
+        let Some((parent, name)) = place::split(op.path()) else { return Ok(false) };
+        let here = place::look(&*self.parent(parent)?, name)?;
+        let kept = |slot: &String| place::look(&self.aside, slot.as_ref());
+        let is = |seen: Option<Seen>, object: &Seen| seen.is_some_and(|seen| seen.same_object(object));
+        Ok(match op {
+            Op::Create { slot, new, .. } => kept(slot)?.is_none() && is(here, new),
+            Op::Replace { slot, old, .. } | Op::Remove { slot, old, .. } => is(kept(slot)?, old),
+            Op::Mode { object, to, .. } => {
+                is(here, object) && here.is_some_and(|here| here.permissions() == *to)
+            }
+        })
+    }
+
     /// What is at the path of a step that was taken back, if it is what was there before.
     pub(super) fn settled(&mut self, op: &Op) -> Option<Seen> {
         let (parent, name) = place::split(op.path())?;
         let seen = place::look(&*self.parent(parent).ok()?, name).ok()??;
-        let same = match op {
-            Op::Create { .. } => false,
-            Op::Replace { old, .. } | Op::Remove { old, .. } => seen.same_content(old),
+        let (before, same) = match op {
+            Op::Create { .. } => return None,
+            Op::Replace { old, .. } | Op::Remove { old, .. } => (old, seen.same_content(old)),
             // Names came and went in it.
-            Op::Mode { object, .. } => seen.same_object(object),
+            Op::Mode { object, .. } => (object, seen.same_object(object)),
         };
-        same.then_some(seen)
+        (same && seen.permissions() == before.permissions()).then_some(seen)
     }
 
     /// What can be said of a step whose directory is not there.

@@ -3,6 +3,9 @@
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::journal;
+use super::super::place;
+use super::super::swap::Ground;
 use super::*;
 
 /// A stage with a step of every kind, and what the workspace is afterwards.
@@ -88,6 +91,58 @@ fn a_crash_anywhere_is_recovered_from() {
             commit(&stage).unwrap_or_else(|error| panic!("{dying:?}: {error}"));
         }
         assert_eq!(place.tree(), after, "{dying:?}");
+    }
+}
+
+#[test]
+fn a_crash_while_it_is_taken_back_is_recovered_from() {
+    let (points, after) = points();
+    for taken in 0..points.len() {
+        let place = Place::new();
+        let stage = everything(&place);
+        let id = stage.id().to_owned();
+        let before = place.tree();
+        commit_or(&stage, &mut |point| (point == Point::Swapped).then_some(Fault::Die)).unwrap_err();
+        let mut journal = journal::read(&stage.directory).unwrap().unwrap();
+        let root = place::directory(place.root.handle(), Path::new("")).unwrap();
+        let aside = place::directory(&root, Path::new(&journal.aside)).unwrap();
+        let mut ground = Ground::new(root, aside);
+        journal.back.extend(ground.done(&journal.ops));
+        assert_eq!(journal.back.len(), journal.ops.len());
+        journal::write(&stage.directory, &journal).unwrap();
+        for op in journal.ops.iter().rev().take(taken) {
+            ground.undo(op).unwrap();
+        }
+        drop((ground, stage));
+        Stage::recover(&place.home, &id, &place.root).unwrap();
+        assert_eq!(place.tree(), before, "{taken}");
+        let stage = Stage::open(&place.home, &id, &place.root).unwrap();
+        commit(&stage).unwrap_or_else(|error| panic!("{taken}: {error}"));
+        assert_eq!(place.tree(), after, "{taken}");
+    }
+}
+
+#[test]
+fn what_a_person_changes_after_it_was_taken_back_is_a_conflict() {
+    type Change = fn(&Path);
+    let changes: &[(&str, Change)] = &[
+        ("changed", |work| std::fs::write(work.join("changed"), "3").unwrap()),
+        ("moded", |work| mode(&work.join("moded"), 0o711)),
+        ("moded", |work| std::fs::write(work.join("moded/h"), "host").unwrap()),
+        ("gone/a/b", |work| mode(&work.join("gone/a/b"), 0o600)),
+        ("type", |work| std::fs::write(work.join("type/y"), "host").unwrap()),
+        ("new", |work| std::fs::write(work.join("new"), "host").unwrap()),
+    ];
+    for (path, change) in changes {
+        let place = Place::new();
+        let stage = everything(&place);
+        commit_or(&stage, &mut |point| (point == Point::Swapped).then_some(Fault::Fail)).unwrap_err();
+        change(&place.work);
+        let then = place.tree();
+        let error = commit(&stage).unwrap_err();
+        let StageError::Conflict { paths } = error else { panic!("{path}: {error}") };
+        assert!(paths.iter().any(|found| found == path), "{path}: {paths:?}");
+        assert_eq!(place.tree(), then);
     }
 }
 

@@ -228,8 +228,15 @@ fn marked(path: &Path, name: &str, value: &[u8]) -> bool {
         .is_ok_and(|length| found[..length] == *value)
 }
 
+/// Few cases, unless `PROPTEST_CASES` says how many.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let told = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig { cases: if told { config.cases } else { 96 }, ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_commit_does_what_the_command_would_have_done(
