@@ -87,14 +87,14 @@ fn what_the_host_runs_later_needs_a_person() {
 }
 
 /// A terminal with the program in it.
-struct Terminal {
+pub(crate) struct Terminal {
     keyboard: File,
     screen: Arc<Mutex<String>>,
     child: std::process::Child,
 }
 
 impl Terminal {
-    fn start(command: &Command, place: &Place) -> Self {
+    pub(crate) fn start(command: &Command, place: &Place) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -124,19 +124,19 @@ impl Terminal {
         Self { keyboard, screen, child }
     }
 
-    fn see(&self, text: &str) {
+    pub(crate) fn see(&self, text: &str) {
         eventually(&format!("{text:?} on the screen: {}", self.text()), || self.text().contains(text));
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.screen.lock().unwrap().clone()
     }
 
-    fn type_in(&mut self, text: &str) {
+    pub(crate) fn type_in(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
-    fn end(&mut self) -> i32 {
+    pub(crate) fn end(&mut self) -> i32 {
         wait(&mut self.child, Duration::from_secs(30))
     }
 }
