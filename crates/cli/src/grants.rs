@@ -23,25 +23,59 @@ pub(crate) fn read(path: &Path) -> Result<NetworkConfig, Failure> {
     }
 }
 
-/// Adds a rule. Returns whether it was new.
+/// A list of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum List {
+    /// What may be connected to.
+    Allow,
+    /// Hosts that may have private addresses.
+    Private,
+    /// Hosts whose encrypted connections are opened.
+    Inspect,
+}
+
+impl List {
+    fn of(self, all: &mut NetworkConfig) -> &mut Vec<String> {
+        match self {
+            Self::Allow => &mut all.allow,
+            Self::Private => &mut all.private,
+            Self::Inspect => &mut all.inspect,
+        }
+    }
+}
+
+/// Allows a destination. Returns whether it was new.
 pub(crate) fn allow(path: &Path, rule: &str) -> Result<bool, Failure> {
+    add(path, rule, &[List::Allow])
+}
+
+/// Adds a rule to some lists. Returns whether it was new to any.
+pub(crate) fn add(path: &Path, rule: &str, lists: &[List]) -> Result<bool, Failure> {
     let mut all = read(path)?;
-    if all.allow.iter().any(|known| known == rule) {
+    let before = all.clone();
+    for list in lists {
+        let rules = list.of(&mut all);
+        if !rules.iter().any(|known| known == rule) {
+            rules.push(rule.to_owned());
+        }
+    }
+    if all == before {
         return Ok(false);
     }
-    all.allow.push(rule.to_owned());
     // What does not parse must not be in the file.
     NetworkRules::from_config(&all, "this").map_err(Failure::usage)?;
     write(path, &all)?;
     Ok(true)
 }
 
-/// Removes a rule. Returns whether it was there.
+/// Removes a rule from all lists. Returns whether it was there.
 pub(crate) fn forget(path: &Path, rule: &str) -> Result<bool, Failure> {
     let mut all = read(path)?;
-    let before = all.allow.len();
-    all.allow.retain(|known| known != rule);
-    if all.allow.len() == before {
+    let before = all.clone();
+    for list in [List::Allow, List::Private, List::Inspect] {
+        list.of(&mut all).retain(|known| known != rule);
+    }
+    if all == before {
         return Ok(false);
     }
     write(path, &all)?;

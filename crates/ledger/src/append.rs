@@ -61,6 +61,9 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
+/// How much of the file's end is looked at first, in bytes.
+const FIRST_LOOK: u64 = 64 * 1024;
+
 /// The ledger, open for appending. There is no way to change or remove an entry.
 #[derive(Debug)]
 pub struct Ledger {
@@ -105,8 +108,10 @@ impl Ledger {
             head: open(HEAD)?,
             tail: Mutex::new(Tail { length: 0, seq: 0, hash: GENESIS.to_owned() }),
         };
-        // The names must survive a crash as well as the content.
-        File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed("sync"))?;
+        if ledger.entries.metadata().map_err(failed("read"))?.len() == 0 {
+            // New, perhaps: the names must survive a crash as well as the content.
+            File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed("sync"))?;
+        }
         ledger.with_tail(|ledger, tail| {
             ledger.catch_up(tail)?;
             ledger.check_head(tail)
@@ -188,9 +193,7 @@ impl Ledger {
         if length < tail.length {
             return Err(self.damaged("it has become shorter"));
         }
-        let start = length.saturating_sub(2 * MAX_LINE as u64);
-        let mut bytes = vec![0; usize::try_from(length - start).unwrap_or(0)];
-        self.entries.read_exact_at(&mut bytes, start).map_err(|source| self.io("read", source))?;
+        let (start, mut bytes) = self.end(length)?;
         let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let torn = bytes.split_off(complete);
         if complete == 0 && start > 0 {
@@ -211,6 +214,21 @@ impl Ledger {
             self.write(tail, &Record::Recovered { discarded_bytes: torn.len() as u64, discarded_sha256 })?;
         }
         Ok(())
+    }
+
+    /// The end of the file and where it begins: as much as holds the whole last line, mostly a little.
+    fn end(&self, length: u64) -> Result<(u64, Vec<u8>), LedgerError> {
+        let mut window = FIRST_LOOK;
+        loop {
+            let start = length.saturating_sub(window);
+            let mut bytes = vec![0; usize::try_from(length - start).unwrap_or(0)];
+            self.entries.read_exact_at(&mut bytes, start).map_err(|source| self.io("read", source))?;
+            let whole = bytes.iter().filter(|&&byte| byte == b'\n').nth(1).is_some();
+            if whole || start == 0 || window == 2 * MAX_LINE as u64 {
+                return Ok((start, bytes));
+            }
+            window = 2 * MAX_LINE as u64;
+        }
     }
 
     fn write(&self, tail: &mut Tail, record: &Record) -> Result<(), LedgerError> {

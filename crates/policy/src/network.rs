@@ -302,9 +302,11 @@ pub fn remedy(rule: &str, at: &Destination) -> Option<String> {
         DEFAULT_DENY if usual => Some(format!("`--allow {at}` or `varvel network allow {host}`")),
         DEFAULT_DENY => Some(format!("`--allow {at}` or `varvel network allow {at}`")),
         PRIVATE_ADDRESS if host::literal(&at.host).is_some() => Some(format!("`--allow {at}`")),
-        PRIVATE_ADDRESS => Some(format!("`private = [\"{host}\"]` under [network]")),
-        UNSEEN if usual => Some(format!("`inspect = [\"{host}\"]` under [network]")),
-        UNSEEN => Some(format!("`inspect = [\"{at}\"]` under [network]")),
+        PRIVATE_ADDRESS => {
+            Some(format!("`--allow-private {host}` or `varvel network allow --private {host}`"))
+        }
+        UNSEEN if usual => Some(format!("`--inspect {host}` or `varvel network allow --inspect {host}`")),
+        UNSEEN => Some(format!("`--inspect {at}` or `varvel network allow --inspect {at}`")),
         _ => None,
     }
 }

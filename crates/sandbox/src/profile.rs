@@ -229,8 +229,13 @@ impl Profiles {
     #[must_use]
     pub fn for_command(&self, argv: &[String]) -> Option<Profile> {
         let begins = |words: &String| {
-            let mut given = argv.iter().map(String::as_str);
-            words.split_whitespace().all(|word| given.next() == Some(word))
+            // The program by its name, wherever it is: what a profile gives is decided by rules, not by this choice.
+            let name = |(at, word): (usize, &'_ String)| {
+                let word = word.as_str();
+                if at == 0 { word.rsplit('/').next().unwrap_or(word).to_owned() } else { word.to_owned() }
+            };
+            let mut given = argv.iter().enumerate().map(name);
+            words.split_whitespace().all(|word| given.next().as_deref() == Some(word))
         };
         let names = self.names();
         names

@@ -55,6 +55,7 @@ fn commands_choose_their_profile() {
     };
     assert_eq!(chosen("cargo build --release").as_deref(), Some("cargo"));
     assert_eq!(chosen("git push origin main").as_deref(), Some("git"));
+    assert_eq!(chosen("v/bin/pip install x").as_deref(), Some("pip"));
     assert_eq!(chosen("git commit -m x"), None);
     assert_eq!(chosen("cargo"), None);
 }

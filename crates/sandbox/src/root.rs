@@ -146,7 +146,8 @@ fn take<'a>(wanted: &'a Mount, workspace: BorrowedFd<'_>) -> Result<Option<Sourc
                 // /bin -> usr/bin and the like: recreated, so that both names show the same directory.
                 return Ok(Some(Source { mount: wanted, tree: None, directory: false }));
             }
-            let Ok(metadata) = fs::metadata(&path) else { return Ok(None) };
+            let metadata = if link.is_symlink() { fs::metadata(&path) } else { Ok(link) };
+            let Ok(metadata) = metadata else { return Ok(None) };
             if !metadata.is_dir() && !metadata.is_file() {
                 return Ok(None);
             }
@@ -307,12 +308,14 @@ fn inside(path: impl AsRef<Path>) -> PathBuf {
     Path::new(STAGE).join(path.strip_prefix("/").unwrap_or(path))
 }
 
+/// An empty file to mount on. Mostly its directory is there already.
 fn touch(path: &Path) -> Result<(), Failure> {
-    let create = || {
-        if let Some(parent) = path.parent() {
+    let create = || match (File::create(path), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(parent)?;
+            File::create(path).map(drop)
         }
-        File::create(path).map(drop)
+        (created, _) => created.map(drop),
     };
     create().map_err(Failure::at(format!("creating {}", path.display())))
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::args::{NetworkArgs, NetworkVerb};
 use crate::confinement::network as rules;
 use crate::exit::{Exit, Failure};
-use crate::grants;
+use crate::grants::{self, List};
 use crate::home::{Home, short};
 use crate::terminal::{self, BAD, DIM, GOOD, WARN, styled};
 
@@ -35,8 +35,11 @@ pub(crate) fn network(verb: NetworkVerb) -> Result<Exit, Failure> {
             }
             terminal::outln(&format!("{} everything else", verdict(Verdict::Ask)));
         }
-        NetworkVerb::Allow { rule } => {
-            let new = grants::allow(&file, &rule)?;
+        NetworkVerb::Allow { rule, private, inspect } => {
+            let lists =
+                [Some(List::Allow), private.then_some(List::Private), inspect.then_some(List::Inspect)];
+            let lists: Vec<_> = lists.into_iter().flatten().collect();
+            let new = grants::add(&file, &rule, &lists)?;
             let said = if new { "allowed" } else { "it was allowed already" };
             terminal::outln(&format!("{said}: {} in {}", terminal::safe(&rule), short(&file)));
         }

@@ -85,7 +85,7 @@ fn refusals_say_what_to_do() {
             ("unknown.test:443", "network.default-deny", "--allow unknown.test:443"),
             ("denied.test:443", "network.deny (test: denied.test:*)", "denies it"),
             ("asked.test:443", "network.ask (test: asked.test)", "nobody is there"),
-            ("server.test:443", "network.private-address", "private = [\"server.test\"]"),
+            ("server.test:443", "network.private-address", "--allow-private server.test"),
             ("127.0.0.1:443", "network.private-address", "loopback"),
             ("[::1]:443", "network.private-address", "loopback"),
             ("[::ffff:127.0.0.1]:443", "network.private-address", "loopback"),

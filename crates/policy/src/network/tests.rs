@@ -186,7 +186,7 @@ fn addresses() {
         IpAddr::from([127, 0, 0, 1]),
     );
     assert_eq!(why.rule, PRIVATE_ADDRESS);
-    assert!(why.reason.contains("private = [\"evil.example\"]"), "{}", why.reason);
+    assert!(why.reason.contains("--allow-private evil.example"), "{}", why.reason);
 }
 
 #[test]

@@ -50,16 +50,13 @@ impl Caller {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     }
 
-    /// One of its open files, as a path that can be linked from: `/proc/self/fd/N` is its own, not ours.
-    pub(super) fn translate(self, path: Vec<u8>) -> Vec<u8> {
-        let Some(rest) = path.strip_prefix(b"/proc/self/fd/").or_else(|| path.strip_prefix(b"/dev/fd/"))
-        else {
-            return path;
-        };
-        if rest.is_empty() || !rest.iter().all(u8::is_ascii_digit) {
-            return path;
-        }
-        [format!("/proc/{}/fd/", self.0).as_bytes(), rest].concat()
+    /// Its open file that `path` means, when it is of the form `/proc/self/fd/N`: for us that would be our own.
+    pub(super) fn open_file(self, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
+        let number = path.strip_prefix(b"/proc/self/fd/").or_else(|| path.strip_prefix(b"/dev/fd/"));
+        let number = number.and_then(|rest| std::str::from_utf8(rest).ok()?.parse::<u32>().ok());
+        let Some(number) = number else { return Ok(None) };
+        let link = format!("/proc/{}/fd/{number}", self.0);
+        rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map(Some)
     }
 
     /// Bits that are taken away from the mode of what it creates.

@@ -10,10 +10,10 @@ mod caller;
 mod calls;
 mod notify;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use caller::{Caller, where_is};
@@ -57,16 +57,17 @@ struct Place {
 enum Brokered {
     /// Relative to the workspace.
     Workspace(PathBuf),
-    /// In a private place around it, where every name may be used.
-    Private,
+    /// In a private place around it, where every name may be used. The whole path.
+    Private(PathBuf),
 }
 
 /// Answers the calls of one command.
 pub(crate) struct Broker {
     listener: Listener,
     workspace: PathBuf,
-    /// Private places that contain the workspace.
-    around: Vec<PathBuf>,
+    /// Private places that contain the workspace: where, and which mount. A path alone is not enough: what looks private
+    /// by its name may lie on another mount.
+    around: Vec<(PathBuf, u64)>,
     repositories: bool,
     /// Directories with a repository that this command has made.
     own: Vec<PathBuf>,
@@ -85,7 +86,12 @@ impl Broker {
         Self {
             listener,
             workspace,
-            around: plan.around(),
+            around: plan
+                .around()
+                .into_iter()
+                .filter_map(|path| Some((mount_id(CWD, &path)?, path)))
+                .map(|(id, path)| (path, id))
+                .collect(),
             repositories: plan.repositories,
             own: Vec::new(),
             parked: Vec::new(),
@@ -124,8 +130,16 @@ impl Broker {
         if !self.listener.still_waits(id) {
             return;
         }
-        // A call that cannot be read or understood is the kernel's; Landlock lets it change nothing here.
-        let answer = call.and_then(|call| self.perform(caller, call)).unwrap_or(Answer::Kernel);
+        let answer = match call.and_then(|call| self.perform(caller, call)) {
+            Ok(answer) => answer,
+            // What the kernel would say. To let it say so itself would give others time to make what is missing, and
+            // then Landlock would refuse what is allowed.
+            Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG)) => {
+                Answer::Done(Err(errno))
+            }
+            // A call that cannot be read or understood is the kernel's; Landlock lets it change nothing here.
+            Err(_) => Answer::Kernel,
+        };
         match answer {
             Answer::Kernel => self.listener.go_on(id),
             Answer::Done(result) => self.listener.answer(id, result),
@@ -269,7 +283,7 @@ impl Broker {
     ) -> Result<Answer, Errno> {
         let base = if path.starts_with(b"/") { None } else { Some(caller.directory(at)?) };
         let directory = open_directory(base.as_ref(), path)?;
-        if self.brokered(&where_is(&directory)?).is_none() {
+        if self.brokered(&directory)?.is_none() {
             return Ok(Answer::Kernel);
         }
         let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask()?);
@@ -300,12 +314,24 @@ impl Broker {
         if let Some(path) = self.guarded(brokered) {
             return Ok(Answer::Refused(path.to_owned()));
         }
-        let translated = caller.translate(from.to_vec());
-        if translated != from {
-            // An open file, mostly one without a name.
+        if let Some(open) = caller.open_file(from)? {
+            // An open file, mostly one without a name. Otherwise another name for a guarded file would be a way to
+            // change it.
+            let stat = rustix::fs::fstat(&open)?;
+            if stat.st_nlink > 0 {
+                match self.brokered(&open)? {
+                    None => return Ok(Answer::Kernel),
+                    Some(source) => {
+                        if let Some(path) = self.guarded(&source) {
+                            return Ok(Answer::Refused(path.to_owned()));
+                        }
+                    }
+                }
+            }
+            let own = format!("/proc/self/fd/{}", open.as_raw_fd());
             let linked = rustix::fs::linkat(
                 CWD,
-                translated.as_slice(),
+                own,
                 &place.directory,
                 place.name.as_slice(),
                 AtFlags::SYMLINK_FOLLOW,
@@ -345,7 +371,14 @@ impl Broker {
             if let Some(path) = self.guarded(brokered) {
                 return Ok(Answer::Refused(path.to_owned()));
             }
-            let Brokered::Workspace(path) = brokered else { continue };
+            let path = match brokered {
+                Brokered::Workspace(path) => path,
+                // What contains the workspace stays where it is, or its paths would mean something else.
+                Brokered::Private(path) if self.workspace.starts_with(path) => {
+                    return Ok(Answer::Done(Err(Errno::BUSY)));
+                }
+                Brokered::Private(_) => continue,
+            };
             // A directory that is moved to the beginning of a guarded path brings its content there; one that comes
             // from where packages are unpacked was not looked at.
             let moved = || {
@@ -377,6 +410,10 @@ impl Broker {
         let mut path = path.to_vec();
         let mut base = if path.starts_with(b"/") { None } else { Some(caller.directory(at)?) };
         for _ in 0..MAX_LINKS {
+            // What is "self" there depends on who looks.
+            if path.starts_with(b"/proc/") || path.starts_with(b"/dev/") {
+                return Err(Errno::INVAL);
+            }
             while path.len() > 1 && path.ends_with(b"/") {
                 path.pop();
             }
@@ -396,24 +433,25 @@ impl Broker {
                 continue;
             }
             let name = name.to_vec();
-            let path = self.brokered(&where_is(&directory)?).map(|place| match place {
+            let path = self.brokered(&directory)?.map(|place| match place {
                 Brokered::Workspace(parent) => Brokered::Workspace(parent.join(os(&name))),
-                Brokered::Private => Brokered::Private,
+                Brokered::Private(parent) => Brokered::Private(parent.join(os(&name))),
             });
             return Ok(Place { directory, name, path });
         }
         Err(Errno::LOOP)
     }
 
-    /// What the broker has to do with a directory.
-    fn brokered(&self, directory: &Path) -> Option<Brokered> {
-        match directory.strip_prefix(&self.workspace) {
-            Ok(path) => Some(Brokered::Workspace(path.to_owned())),
-            Err(_) if self.around.iter().any(|around| directory.starts_with(around)) => {
-                Some(Brokered::Private)
-            }
-            Err(_) => None,
+    /// What the broker has to do with an open directory (or file).
+    fn brokered(&self, handle: &OwnedFd) -> Result<Option<Brokered>, Errno> {
+        let path = where_is(handle)?;
+        if let Ok(inside) = path.strip_prefix(&self.workspace) {
+            return Ok(Some(Brokered::Workspace(inside.to_owned())));
         }
+        let mount = mount_id(handle, Path::new(""));
+        let private = self.around.iter().any(|(around, id)| path.starts_with(around) && mount == Some(*id));
+        // Anything else is the kernel's.
+        Ok(private.then_some(Brokered::Private(path)))
     }
 
     /// The path, when its name is one that the host later runs or trusts.
@@ -435,6 +473,14 @@ impl Broker {
         let parent = path.parent().unwrap_or(Path::new(""));
         place.name == b".git" && new && !policy::guarded(parent)
     }
+}
+
+/// The mount that something lies on; statx(2), Linux 5.8.
+fn mount_id(at: impl AsFd, path: &Path) -> Option<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let found = rustix::fs::statx(at, path, flags, StatxFlags::MNT_ID).ok()?;
+    let known = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+    known.then_some(found.stx_mnt_id)
 }
 
 /// Opens a directory; an empty path is `base` itself. Links of /proc are not followed: they would be ours.
