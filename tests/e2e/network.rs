@@ -11,7 +11,8 @@ use std::fs;
 use crate::support::{Done, Place};
 
 /// A profile that is meant for the client, so that an agent's plain line chooses it.
-const CLIENT: &str = "extends = \"workspace\"\nnetwork = \"proxy\"\ncommand = [\"python3 client.py\"]\n";
+const CLIENT: &str =
+    "extends = \"workspace\"\nnetwork = \"proxy\"\ncommand = [\"python3 client.py\", \"sh impatient.sh\"]\n";
 
 /// A workspace with the client in it, and a profile for the client.
 fn place() -> Place {

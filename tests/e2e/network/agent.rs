@@ -231,6 +231,21 @@ fn many_connections_ask_once() {
     session.place.verify();
 }
 
+/// Nobody answers, and the command does not wait: the session goes on without, and ends.
+#[test]
+fn a_question_whose_command_is_gone() {
+    let session = Session::new(|_| vec![Turn::call("run", json!({ "command": "sh impatient.sh" }))]);
+    let script =
+        format!("timeout 1 python3 client.py tunnel localhost {} /1; echo gone\n", session.web.port());
+    fs::write(session.place.work.path().join("impatient.sh"), script).unwrap();
+    let mut terminal = session.at_terminal(&[]);
+    asked(&terminal, 1);
+    assert_eq!(terminal.end(), 0, "{}", terminal.text());
+    assert!(terminal.text().contains("gone") && terminal.text().contains("finished"), "{}", terminal.text());
+    assert_eq!(session.web.seen(), [""; 0]);
+    session.place.verify();
+}
+
 /// After secrets came into view a person decides about every destination, and not for good.
 #[test]
 fn a_file_of_secrets_in_view_asks_again() {

@@ -88,7 +88,7 @@ fn what_would_become_of_a_connection() {
         (&["http://x.test/pub/a", "--allow", "GET http://x.test/pub/*"], 0, "allow x.test:80"),
         (&["http://x.test/pub/a", "--allow", "GET http://x.test/pub/*", "--method", "POST"], 3, "ask"),
         (&["http://x.test/a", "--allow", "GET http://x.test/pub/*"], 3, "ask"),
-        (&["x.test", "--allow", "GET x.test/pub/*"], 3, "inspect = [\"x.test\"]"),
+        (&["x.test", "--allow", "GET x.test/pub/*"], 3, "`--inspect x.test`"),
     ];
     for (words, code, text) in cases {
         let done = place.call(["network", "check"].iter().chain(*words));

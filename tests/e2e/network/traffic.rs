@@ -112,7 +112,7 @@ fn a_name_that_leads_to_this_machine() {
     let done = client(&place, &private, &words);
     is_refused(&place, &done, &at, "network.default-deny", "tunnel", &format!("`--allow {at}`"));
     let done = client(&place, &["--allow", &at], &words);
-    is_refused(&place, &done, &at, "network.private-address", "tunnel", "private = [\"localhost\"]");
+    is_refused(&place, &done, &at, "network.private-address", "tunnel", "`--allow-private localhost`");
     assert!(done.err.contains("localhost leads to 127.0.0.1, a loopback address"), "{done:?}");
     assert_eq!(web.seen(), [""; 0]);
 
@@ -122,6 +122,38 @@ fn a_name_that_leads_to_this_machine() {
     works(&client(&place, &both, &["url", "GET", &format!("http://{at}/")]));
     assert_eq!(web.seen().len(), 3);
     place.verify();
+}
+
+/// A person who does what the note says, and nothing else, gets there.
+#[test]
+fn what_the_note_says_helps() {
+    let (place, web) = (place(), Web::start("127.0.0.1"));
+    let (port, literal) = (web.port(), web.url("/"));
+    let cases: [&[&str]; 2] = [&["tunnel", "localhost", &port], &["url", "GET", &literal]];
+    let note = |done: &Done, nth: usize| -> Vec<String> {
+        let typed = done.err.split('`').nth(nth).unwrap_or_else(|| panic!("nothing to type: {done:?}"));
+        typed.split(' ').map(str::to_owned).collect()
+    };
+    for words in cases {
+        let mut options: Vec<String> = Vec::new();
+        let done = loop {
+            let all: Vec<&str> = options.iter().map(String::as_str).collect();
+            let done = client(&place, &all, words);
+            if done.code == 0 || options.len() > 8 {
+                break done;
+            }
+            // The options come first, the commands for good after them.
+            options.extend(note(&done, 1));
+        };
+        works(&done);
+    }
+    for _ in 0..2 {
+        let done = client(&place, &[], cases[0]);
+        let typed = note(&done, 3);
+        assert_eq!(typed[0], "varvel", "{done:?}");
+        assert_eq!(place.call(&typed[1..]).code, 0, "{typed:?}");
+    }
+    works(&client(&place, &[], cases[0]));
 }
 
 #[test]
@@ -243,7 +275,7 @@ fn methods_and_paths_of_plain_http() {
     assert!(done.code == 1 && done.out.contains("403"), "{done:?}");
     // Nobody looks into a tunnel, so the rule does not open one.
     let done = client(&place, &options, &["tunnel", "127.0.0.2", &web.port(), "/pub/x"]);
-    is_refused(&place, &done, &web.place(), "network.unseen-request", "tunnel", "inspect = [");
+    is_refused(&place, &done, &web.place(), "network.unseen-request", "tunnel", "--inspect ");
     assert_eq!(web.seen(), ["GET /pub/x", "GET /pub/a/b?q=1", "GET /pub/y"]);
     let records = place.records("intent");
     let seen = records.iter().find(|record| record["action"]["path"] == "/pub/a/b").unwrap();
@@ -278,8 +310,8 @@ fn an_inspected_server_is_verified() {
     // The command meets the certificate of the session, and trusts it; the server's own is signed by nobody.
     let done = client(&place, &options, &["url", "GET", &url]);
     assert_eq!(done.code, 1, "{done:?}");
-    let told = format!("varvel: no verified TLS connection to {at}");
-    assert!(done.out.starts_with("502 ") && done.out.contains(&told), "{done:?}");
+    let told = "varvel: no verified TLS connection to localhost";
+    assert!(done.out.starts_with("502 ") && done.out.contains(told), "{done:?}");
     // Without inspection the command itself sees the server's certificate.
     let done = client(&place, &options[..4], &["url", "GET", &url]);
     assert!(done.code == 1 && done.out.contains("CERTIFICATE_VERIFY_FAILED"), "{done:?}");
