@@ -59,6 +59,6 @@ fn facts(place: &Place) -> serde_json::Value {
         .filter(|entry| entry["record"]["action"]["kind"] == "command" && entry["record"]["type"] == "intent")
         .map(|entry| entry["seq"].clone())
         .collect();
-    let outcomes = place.records("outcome").into_iter();
-    outcomes.filter(|record| record["intent"] == *commands.last().unwrap()).next_back().unwrap()
+    let mut outcomes = place.records("outcome").into_iter();
+    outcomes.rfind(|record| record["intent"] == *commands.last().unwrap()).unwrap()
 }
