@@ -11,6 +11,7 @@ mod hostile;
 mod killed;
 mod ledger;
 mod limits;
+mod network;
 mod repair;
 mod sandbox;
 mod secrets;

@@ -13,7 +13,7 @@ use crate::support::{Done, Place, finish};
 const ROUNDS: usize = 8;
 
 /// Whether all of these programs are here.
-fn have(programs: &[&str]) -> bool {
+pub(crate) fn have(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap();
     let there = |name: &&&str| std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
     let missing: Vec<_> = programs.iter().filter(|name| !there(name)).collect();
@@ -282,14 +282,14 @@ fn pip_installs() {
 }
 
 /// A web server with a certificate of its own, for one directory; it ends with its owner.
-struct WebServer {
+pub(crate) struct WebServer {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl WebServer {
     /// `files` are served; the certificate is written to `certificate`.
-    fn start(files: &Path, certificate: &Path) -> Self {
+    pub(crate) fn start(files: &Path, certificate: &Path) -> Self {
         let private = tempfile::tempdir().unwrap();
         let key: PathBuf = private.path().join("key");
         let mut command =
