@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics fails")]
 
 mod approval;
+mod broker;
 mod canaries;
 mod commands;
 mod faults;

@@ -55,6 +55,15 @@ const TRUSTED_DIRECTORIES: &[&str] = &[
     ".devcontainer",
     ".husky",
     ".githooks",
+    ".gemini",
+    ".codex",
+    ".windsurf",
+    ".clinerules",
+    ".roo",
+    ".kiro",
+    ".opencode",
+    ".zed",
+    ".vs",
     ".varvel",
     ".direnv",
 ];
@@ -64,6 +73,11 @@ const TRUSTED_NAMES: &[&str] = &[
     ".mcp.json",
     "agents.md",
     "claude.md",
+    "claude.local.md",
+    "opencode.json",
+    ".windsurfrules",
+    ".aider.conf.yml",
+    "copilot-instructions.md",
     "gemini.md",
     ".cursorrules",
     "varvel.toml",
@@ -73,6 +87,25 @@ const TRUSTED_NAMES: &[&str] = &[
     ".zshrc",
     ".zprofile",
     ".zshenv",
+    ".bash_login",
+    ".zlogin",
+    ".inputrc",
+    ".exrc",
+    ".nvimrc",
+    ".gdbinit",
+    ".lldbinit",
+    ".dir-locals.el",
+    ".tool-versions",
+    "mise.toml",
+    ".mise.toml",
+    ".bazelrc",
+    ".pnpmfile.cjs",
+    ".yarnrc",
+    "lefthook.yml",
+    ".travis.yml",
+    ".drone.yml",
+    "azure-pipelines.yml",
+    "bitbucket-pipelines.yml",
     ".gitmodules",
     ".gitattributes",
     ".gitconfig",
@@ -83,8 +116,18 @@ const TRUSTED_NAMES: &[&str] = &[
     ".yarnrc.yml",
 ];
 /// Path prefixes, in whole components.
-const TRUSTED_PREFIXES: &[&[&str]] =
-    &[&[".github", "workflows"], &[".github", "actions"], &[".circleci"], &[".buildkite"], &[".cargo"]];
+const TRUSTED_PREFIXES: &[&[&str]] = &[
+    &[".github", "workflows"],
+    &[".github", "actions"],
+    &[".gitea", "workflows"],
+    &[".forgejo", "workflows"],
+    &[".circleci"],
+    &[".buildkite"],
+    &[".woodpecker"],
+    &[".cargo"],
+];
+/// Endings of names that editors open as projects.
+const TRUSTED_SUFFIXES: &[&str] = &[".code-workspace"];
 
 /// Whether `path` names a file that usually holds secrets. Case does not matter.
 #[must_use]
@@ -107,7 +150,9 @@ pub fn is_secret(path: &Path) -> bool {
 pub fn host_trusted(path: &Path) -> bool {
     let parts = lower_parts(path);
     parts.iter().any(|part| TRUSTED_DIRECTORIES.contains(&part.as_str()))
-        || parts.last().is_some_and(|name| TRUSTED_NAMES.contains(&name.as_str()))
+        || parts.last().is_some_and(|name| {
+            TRUSTED_NAMES.contains(&name.as_str()) || TRUSTED_SUFFIXES.iter().any(|end| name.ends_with(end))
+        })
         || TRUSTED_PREFIXES
             .iter()
             .any(|prefix| parts.windows(prefix.len()).any(|window| window.iter().eq(prefix.iter())))

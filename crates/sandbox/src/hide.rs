@@ -8,6 +8,8 @@ use crate::SandboxError;
 
 /// Entries looked at, at most.
 const MAX_ENTRIES: usize = 1_000_000;
+/// Paths that are surely short enough to be used, in bytes.
+const MAX_NAMEABLE: usize = 2048;
 /// How much of a repository's settings is read, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 /// Directories with packages of others or with generated files: what is in there is not the person's secret.
@@ -39,6 +41,15 @@ pub(crate) fn look(root: &Path) -> Result<Found, SandboxError> {
                 Ok(entries) => entries,
                 // What is not for us is not for the command either; what is gone is gone.
                 Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => {
+                    continue;
+                }
+                // Too deep to be named: what can be named above it is hidden whole.
+                Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => {
+                    let nameable = directory.ancestors().find(|path| path.as_os_str().len() < MAX_NAMEABLE);
+                    let nameable = nameable.unwrap_or(directory).to_owned();
+                    if !found.hidden.contains(&nameable) {
+                        found.hidden.push(nameable);
+                    }
                     continue;
                 }
                 Err(error) => return Err(failed(format!("{}: {error}", action::printable(directory)))),

@@ -155,13 +155,6 @@ pub async fn run(authorized: Authorized<Command>, io: Io<'_>) -> Result<CommandO
 pub fn start<'a>(authorized: Authorized<Command>, setup: Setup<'a>) -> Result<Running<'a>, SandboxError> {
     let command = authorized.into_action();
     let profile = setup.profiles.named(&command.profile)?;
-    if profile.isolation == Isolation::Landlock && setup.stage.is_some() {
-        return Err(SandboxError::Setup {
-            what: "staging".into(),
-            why: "it needs a mount namespace, which the profile's isolation has not; use another profile"
-                .into(),
-        });
-    }
     let root = command.directory.root();
     let Found { hidden, trusted } = look(root.path())?;
     let caches = caches(&profile, root, setup.cache.as_deref())?;

@@ -91,6 +91,9 @@ const UNSHARED: &[libc::c_long] = &[
     libc::SYS_shmget,
 ];
 
+/// fchmodat2(2), Linux 6.6; the same number everywhere.
+const FCHMODAT2: libc::c_long = 452;
+
 /// Bit that marks a system call of the x32 ABI.
 const X32_BIT: u32 = 0x4000_0000;
 
@@ -173,6 +176,15 @@ fn programs(families: Families) -> Result<[BpfProgram; 3], seccompiler::BackendE
     // No condition at all means: always.
     let rules = if others.is_empty() { vec![] } else { vec![SeccompRule::new(others)?] };
     denied.insert(libc::SYS_socket, rules);
+    // A set-user-ID program in the workspace would be the person's, outside.
+    let modes = [(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (FCHMODAT2, 2)];
+    #[cfg(target_arch = "x86_64")]
+    let modes = modes.into_iter().chain([(libc::SYS_chmod, 1)]);
+    for (call, argument) in modes {
+        let set_user_id = u64::from(libc::S_ISUID);
+        let condition = SeccompCondition::new(argument, Len::Dword, Op::MaskedEq(set_user_id), set_user_id)?;
+        denied.insert(call, vec![SeccompRule::new(vec![condition])?]);
+    }
     // Limits of others: of pid 1, which watches, or without a pid namespace of the person's own processes.
     denied.insert(
         libc::SYS_prlimit64,

@@ -100,10 +100,7 @@ fn without_inspection_a_rule_about_paths_says_what_it_needs() {
     let text = "allow: https://server.test/pub/**\nprivate: server.test";
     run(settings(text), async |place| {
         let (head, body) = connect(place, "server.test:443").await.unwrap_err();
-        assert!(
-            head.contains("network.unseen-request") && body.contains("inspect = [\"server.test\"]"),
-            "{body}"
-        );
+        assert!(head.contains("network.unseen-request") && body.contains("--inspect server.test"), "{body}");
     });
 }
 

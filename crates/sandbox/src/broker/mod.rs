@@ -32,6 +32,8 @@ use crate::plan::Plan;
 /// Refusals that are told, at most, and how much of a name.
 const MAX_TOLD: usize = 100;
 const MAX_NAME: usize = 300;
+/// Bits of a mode that a command may set: not set-user-ID.
+const MODE: u32 = 0o3777;
 /// Calls that may wait for the other end of a pipe.
 const MAX_PARKED: usize = 64;
 
@@ -243,7 +245,7 @@ impl Broker {
         // Opening waits for a reader of a pipe, or for a lease to end; this process must not.
         let wait = !flags.contains(OFlags::NONBLOCK);
         let use_flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mode = Mode::from_raw_mode(mode & 0o7777);
+        let mode = Mode::from_raw_mode(mode & MODE);
         match rustix::fs::openat(&place.directory, place.name.as_slice(), use_flags, mode) {
             Ok(file) => {
                 if wait {
@@ -296,7 +298,7 @@ impl Broker {
             return Ok(Answer::Kernel);
         }
         caller.lend_umask()?;
-        let mode = Mode::from_raw_mode(mode & 0o7777);
+        let mode = Mode::from_raw_mode(mode & MODE);
         Ok(match rustix::fs::openat(&directory, ".", flags | OFlags::CLOEXEC, mode) {
             Ok(file) => Answer::File(file, flags.contains(OFlags::CLOEXEC)),
             Err(errno) => Answer::Done(Err(errno)),
@@ -367,6 +369,10 @@ impl Broker {
         (at, path): (i32, &[u8]),
         flags: RenameFlags,
     ) -> Result<Answer, Errno> {
+        if !(flags - (RenameFlags::NOREPLACE | RenameFlags::EXCHANGE)).is_empty() {
+            // It would leave a device behind.
+            return Ok(Answer::Done(Err(Errno::INVAL)));
+        }
         let source = self.area.locate(caller, from_at, from, false)?;
         let target = self.area.locate(caller, at, path, false)?;
         if source.path.is_none() && target.path.is_none() {
@@ -386,6 +392,22 @@ impl Broker {
             target.written().as_slice(),
             flags,
         );
+        // Another command in this workspace may have put a directory in the file's place meanwhile.
+        let brought = self.rules.brings(&source, &target);
+        if renamed.is_ok()
+            && let Some(refusal) = brought
+            && target.kind().is_some_and(|kind| kind != FileType::RegularFile)
+        {
+            let back = if flags.contains(RenameFlags::EXCHANGE) { flags } else { RenameFlags::NOREPLACE };
+            rustix::fs::renameat_with(
+                &target.directory,
+                target.name.as_slice(),
+                &source.directory,
+                source.name.as_slice(),
+                back,
+            )?;
+            return Ok(refusal.into());
+        }
         Ok(Answer::Done(renamed))
     }
 }
@@ -404,7 +426,7 @@ fn node(caller: Caller, place: &Place, mode: u32, device: u64) -> Result<(), Err
         _ => return Err(Errno::PERM),
     };
     caller.lend_umask()?;
-    let mode = Mode::from_raw_mode(mode & 0o7777);
+    let mode = Mode::from_raw_mode(mode & MODE);
     rustix::fs::mknodat(&place.directory, place.name.as_slice(), kind, mode, device)
 }
 

@@ -76,39 +76,42 @@ impl Rules {
                 return Some(Refusal::Trusted(path));
             }
         }
-        let kind = from.kind();
-        if kind.is_none() || kind == Some(FileType::RegularFile) {
-            return None;
+        match from.kind() {
+            None | Some(FileType::RegularFile) => None,
+            Some(_) => self.brings(from, to),
         }
+    }
+
+    /// The same for what is no regular file, by the paths alone.
+    pub(super) fn brings(&self, from: &Place, to: &Place) -> Option<Refusal> {
         if let Some(Brokered::Private(path)) = &from.path {
             // Or the paths of the workspace would mean something else.
             return self.workspace.starts_with(path).then_some(Refusal::Fixed);
         }
-        let Some(Brokered::Workspace(source)) = &from.path else { return None };
-        if self.hidden.iter().any(|hidden| hidden.starts_with(source)) {
-            return Some(Refusal::Fixed);
-        }
-        let Some(Brokered::Workspace(target)) = &to.path else { return None };
-        if self.trusted.iter().any(|trusted| trusted.starts_with(source)) {
-            return Some(Refusal::Fixed);
-        }
+        let (Some(Brokered::Workspace(source)), Some(Brokered::Workspace(target))) = (&from.path, &to.path)
+        else {
+            return None;
+        };
+        let holds = |path: &PathBuf| path.starts_with(source);
         // What is free within a new repository stays within it, and it stays where it is.
         let crosses = |own: &PathBuf| {
             source.starts_with(own) != target.starts_with(own)
                 || own.starts_with(source)
                 || own.starts_with(target)
         };
-        if self.own.iter().any(crosses) {
+        if self.hidden.iter().chain(&self.trusted).any(holds) || self.own.iter().any(crosses) {
             return Some(Refusal::Fixed);
         }
         if self.is_own(target) || crate::cut::is("protect") {
             return None;
         }
-        // A directory brings its content to the beginning of a guarded path; out of a repository, or of where packages
-        // are unpacked, it brings what was not looked at there.
-        let unseen = (in_git(source) && !(git_names(source) && git_names(target)))
-            || (policy::packaged(source) && !policy::packaged(target));
-        (unseen || policy::leads_to_guarded(target)).then(|| Refusal::Trusted(target.clone()))
+        // A directory brings its content to the beginning of a guarded path, or takes it away from there to where it is
+        // not guarded. Out of a repository, and out of and into where packages are unpacked, the same.
+        let unseen = in_git(source) && !(git_names(source) && git_names(target));
+        let packages = policy::packaged(source) != policy::packaged(target);
+        let leads = policy::leads_to_guarded(source) || policy::leads_to_guarded(target);
+        let harmless = git_names(source) && git_names(target);
+        ((unseen || packages || leads) && !harmless).then(|| Refusal::Trusted(target.clone()))
     }
 
     /// Whether a new repository may begin here: a `.git` where there is none, not within another's.
