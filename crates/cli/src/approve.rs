@@ -45,9 +45,9 @@ impl Approver for Person {
         Box::pin(async move {
             self.status.idle();
             show(&question);
-            // What asks because of what is in view now is not allowed for good.
+            // What asks because of what is in view now, or because a rule says so, is not allowed for good.
             let lasting = match question.action {
-                Action::Connect(connect) if !question.decision.rule.starts_with("flow.") => {
+                Action::Connect(connect) if question.decision.rule == policy::network::DEFAULT_DENY => {
                     Some(connect.destination.to_string())
                 }
                 _ => None,

@@ -233,10 +233,10 @@ pub(crate) enum NetworkVerb {
     Allow {
         /// HOST, HOST:PORT, *.HOST:PORT, or `METHOD URL/PATH`
         rule: String,
-        /// Also let this host have an address of this machine or a private network
+        /// Instead, let this host have an address of this machine or a private network
         #[arg(long)]
         private: bool,
-        /// Also open its encrypted connections, so that rules can look at methods and paths
+        /// Instead, open its encrypted connections, so that rules can look at methods and paths
         #[arg(long)]
         inspect: bool,
     },

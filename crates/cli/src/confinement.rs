@@ -23,7 +23,7 @@ pub(crate) fn confinement(home: &Home, config: &Config, args: &NetworkArgs) -> R
         cache: Some(home.state().join("cache")),
         controllers: proof::controllers(home),
         authority: None,
-        network_bytes: args.max_network.map(|megabytes| megabytes << 20),
+        network_bytes: args.max_network.map(|megabytes| megabytes.saturating_mul(1 << 20)),
         visible: Vec::new(),
     };
     confinement.with_authority().map_err(Failure::failed)
@@ -33,7 +33,12 @@ pub(crate) fn confinement(home: &Home, config: &Config, args: &NetworkArgs) -> R
 pub(crate) fn profiles(home: &Home) -> Result<Profiles, Failure> {
     let directory = home.profiles();
     let mut own = BTreeMap::new();
-    for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Profiles::default()),
+        Err(error) => return Err(Failure::usage(format!("{}: {error}", directory.display()))),
+    };
+    for entry in entries.flatten() {
         let path = entry.path();
         let (Some(name), true) =
             (path.file_stem(), path.extension().is_some_and(|extension| extension == "toml"))

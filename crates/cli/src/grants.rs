@@ -63,7 +63,7 @@ pub(crate) fn add(path: &Path, rule: &str, lists: &[List]) -> Result<bool, Failu
         return Ok(false);
     }
     // What does not parse must not be in the file.
-    NetworkRules::from_config(&all, "this").map_err(Failure::usage)?;
+    NetworkRules::from_config(&all, "the rule").map_err(Failure::usage)?;
     write(path, &all)?;
     Ok(true)
 }

@@ -64,9 +64,14 @@ pub(crate) fn init(plan: &Plan, ends: &Ends, ids: (u32, u32)) -> Result<i32, Fai
             let broker = match &plan.brokered {
                 None => None,
                 Some(workspace) => {
-                    let listener = receive_fds(&ours, 1).map_err(Failure::at("starting the broker"))?.pop();
+                    let lock = ends.lock.as_ref().map(OwnedFd::try_clone).transpose();
+                    let lock = lock.map_err(Failure::at("starting the broker"))?;
+                    let listener = receive_fds(&ours, 1)
+                        .map(|(fds, _)| fds)
+                        .map_err(Failure::at("starting the broker"))?
+                        .pop();
                     // Without one the command did not come so far; its own message says why.
-                    listener.map(|fd| Broker::new(Listener::from(fd), workspace.get(), plan))
+                    listener.map(|fd| Broker::new(Listener::from(fd), workspace.get(), plan, lock))
                 }
             };
             drop(ours);
@@ -261,14 +266,19 @@ pub(crate) fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) 
     Ok(())
 }
 
-/// Waits for a message with at most `most` descriptors; none when the other end closed.
-pub(crate) fn receive_fds(socket: impl AsFd, most: usize) -> io::Result<Vec<OwnedFd>> {
-    let (mut byte, mut fds) = ([0u8; 64], Vec::new());
+/// Waits for a message with at most `most` descriptors, and the bytes that come with it; nothing when the other end
+/// closed.
+pub(crate) fn receive_fds(socket: impl AsFd, most: usize) -> io::Result<(Vec<OwnedFd>, Vec<u8>)> {
+    let (mut byte, mut fds) = ([0u8; 4096], Vec::new());
+    let got;
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1)) + most * size_of::<i32>()];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     loop {
         match recvmsg(&socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Ok(_) => break,
+            Ok(received) => {
+                got = received.bytes;
+                break;
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -278,5 +288,5 @@ pub(crate) fn receive_fds(socket: impl AsFd, most: usize) -> io::Result<Vec<Owne
             fds.extend(rights);
         }
     }
-    Ok(fds)
+    Ok((fds, byte.get(..got).unwrap_or_default().to_vec()))
 }

@@ -86,6 +86,8 @@ pub(crate) struct Ends {
     pub(crate) lifeline: OwnedFd,
     pub(crate) status: File,
     pub(crate) workspace: OwnedFd,
+    /// By which the brokers of one workspace take turns.
+    pub(crate) lock: Option<OwnedFd>,
 }
 
 /// Runs the launcher and ends the process with the command's exit status (128 + N for signal N).
@@ -97,8 +99,8 @@ pub fn launcher_main() -> ! {
     let (lifeline, status, workspace) = unsafe {
         (OwnedFd::from_raw_fd(PLAN_FD), OwnedFd::from_raw_fd(STATUS_FD), OwnedFd::from_raw_fd(WORKSPACE_FD))
     };
-    let ends = Ends { lifeline, status: File::from(status), workspace };
-    let code = match outer(&ends) {
+    let mut ends = Ends { lifeline, status: File::from(status), workspace, lock: None };
+    let code = match outer(&mut ends) {
         Ok(code) => code,
         Err(failure) => {
             send(&ends.status, &Message::Setup { what: failure.what, why: failure.why });
@@ -116,9 +118,15 @@ pub(crate) fn send(status: &File, message: &Message) {
     }
 }
 
-fn outer(ends: &Ends) -> Result<i32, Failure> {
+fn outer(ends: &mut Ends) -> Result<i32, Failure> {
     close_on_exec();
     let plan = read_plan(&ends.lifeline)?;
+    if let Some(path) = &plan.lock {
+        // While its path still means something.
+        let file = File::options().read(true).write(true).open(path.get());
+        ends.lock = Some(file.map_err(Failure::at("opening the lock of the workspace"))?.into());
+    }
+    let ends = &*ends;
     crate::cgroup::join(&plan)?;
     let ids = match plan.isolation {
         Isolation::Namespaces => unshare_all(&plan)?,

@@ -37,7 +37,7 @@ pub use cgroup::{Controllers, probe as probe_cgroups};
 pub use cut::{WIRES, any as any_cut, is as is_cut};
 pub use error::SandboxError;
 pub use launcher::{LAUNCHER_ARG, launcher_main};
-pub use network::{Doors, Listeners};
+pub use network::{Doors, Listeners, PROXY_PORT};
 pub use plan::{StageDirs, check_workspace};
 pub use probe::{Check, probe};
 pub use profile::{

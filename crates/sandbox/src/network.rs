@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, 
 use serde::{Deserialize, Serialize};
 
 /// Where programs that know proxies find it.
-pub(crate) const PROXY_PORT: u16 = 3128;
+pub const PROXY_PORT: u16 = 3128;
 /// Where the certificates are that programs inside trust, when the session has a certificate authority of its own.
 pub(crate) const CERTIFICATES: &str = "/run/varvel/certificates.pem";
 /// Bundles of certificates, where distributions keep them.

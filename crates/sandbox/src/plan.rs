@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) detach: bool,
     /// The workspace, when the command changes names in it only through the broker.
     pub(crate) brokered: Option<RawPath>,
+    /// File by which the brokers of one workspace take turns.
+    pub(crate) lock: Option<RawPath>,
     /// What is guarded in the workspace beside what has a guarded name: what such names lead to. Relative to it.
     pub(crate) trusted: Vec<RawPath>,
     /// Whether the broker lets a new `.git` be made.
@@ -216,6 +218,7 @@ impl Plan {
             home: home.as_path().into(),
             detach: true,
             brokered,
+            lock: None,
             trusted: wanted.trusted.iter().map(|path| path.as_path().into()).collect(),
             repositories: profile.repositories,
             unix_sockets: !sockets.is_empty(),

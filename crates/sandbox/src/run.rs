@@ -171,6 +171,7 @@ pub fn start<'a>(authorized: Authorized<Command>, setup: Setup<'a>) -> Result<Ru
         doors: setup.doors,
     };
     let mut plan = Plan::new(&profile, wanted)?;
+    plan.lock = lock(root, setup.cache.as_deref())?.map(|path| path.as_path().into());
     let scratch = match profile.isolation {
         Isolation::Namespaces => None,
         Isolation::Landlock => Some(Scratch::fit(&mut plan, &hidden)?),
@@ -243,6 +244,23 @@ impl Running<'_> {
         };
         Ok(CommandOutput { exit, output, refused, duration: self.started.elapsed() })
     }
+}
+
+/// The file by which the brokers of one workspace take turns, made when it is not there.
+fn lock(root: &action::Root, state: Option<&Path>) -> Result<Option<PathBuf>, SandboxError> {
+    let Some(state) = state else { return Ok(None) };
+    let digest = action::Digest::of(root.path().as_os_str().as_encoded_bytes()).to_string();
+    let path = state.join("locks").join(digest);
+    let make = || -> io::Result<()> {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state.join("locks"))?;
+        std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map(drop)
+    };
+    make().map_err(|error| SandboxError::Setup {
+        what: format!("making {}", path.display()),
+        why: error.to_string(),
+    })?;
+    Ok(Some(path))
 }
 
 /// The private directories of a profile's caches, made when they are not there: path beneath the home, directory.
@@ -362,6 +380,8 @@ pub(crate) struct Launched {
     /// Closing it ends everything inside.
     lifeline: Option<io::PipeWriter>,
     status: UnixStream,
+    /// What it said while the doors were waited for.
+    said: Vec<u8>,
 }
 
 impl Launched {
@@ -376,7 +396,8 @@ impl Launched {
 
     /// Waits for the sockets of the doors. `None` when the launcher ended before, which [`Launched::explain`] explains.
     fn doors(&mut self, count: usize) -> Result<Option<Listeners>, SandboxError> {
-        let fds = receive_fds(&self.status, count).map_err(SandboxError::Launcher)?;
+        let (fds, said) = receive_fds(&self.status, count).map_err(SandboxError::Launcher)?;
+        self.said = said;
         Ok(if fds.is_empty() { None } else { Listeners::from_fds(fds) })
     }
 
@@ -414,10 +435,10 @@ impl Launched {
 
     /// What the launcher said. Every writer is gone when this is called, so it cannot block.
     pub(crate) fn messages(&mut self) -> Vec<Message> {
-        let mut text = String::new();
+        let mut text = std::mem::take(&mut self.said);
         // A message that cannot be read leaves the exit status to speak.
-        let _ = (&mut self.status).take(1 << 20).read_to_string(&mut text);
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let _ = (&mut self.status).take(1 << 20).read_to_end(&mut text);
+        String::from_utf8_lossy(&text).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
@@ -479,5 +500,5 @@ pub(crate) fn launch(
     let mut text = serde_json::to_vec(plan).map_err(|error| SandboxError::Launcher(error.into()))?;
     text.push(b'\n');
     lifeline.write_all(&text).map_err(failed)?;
-    Ok(Launched { child, lifeline: Some(lifeline), status })
+    Ok(Launched { child, lifeline: Some(lifeline), status, said: Vec::new() })
 }

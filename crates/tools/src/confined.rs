@@ -15,6 +15,9 @@ use sandbox::{
 /// The profile of a command that has none of its own.
 pub const DEFAULT_PROFILE: &str = "workspace";
 
+/// Refused destinations that are named.
+const SHOWN: usize = 10;
+
 /// How commands of a session are confined.
 #[derive(Debug, Clone, Default)]
 pub struct Confinement {
@@ -74,13 +77,17 @@ impl Ran {
                  or trusts it later; the write and edit tools can, and ask a person"
             ));
         }
-        for denied in &self.network.denied {
+        for denied in self.network.denied.iter().take(SHOWN) {
             let hint = denied.hint.as_ref().filter(|hint| !denied.reason.contains(*hint));
             let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
             lines.push(format!(
                 "refused ({}): connecting to {}: {}{hint}",
                 denied.rule, denied.destination, denied.reason
             ));
+        }
+        let more = self.network.denied.len().saturating_sub(SHOWN) as u64 + self.network.more;
+        if more > 0 {
+            lines.push(format!("refused: {more} more connections; `varvel audit log` shows each"));
         }
         lines
     }
@@ -159,7 +166,16 @@ impl Confinement {
     ) -> Result<Ran, ConfinedError> {
         let profile = self.profiles.named(&command.action().profile)?;
         let doors = (profile.network == NetworkAccess::Proxy).then(|| sandbox::Doors {
-            ports: self.network.ports().into_iter().chain(profile.ports.iter().copied()).collect(),
+            ports: self
+                .network
+                .ports()
+                .into_iter()
+                .chain(profile.ports.iter().copied())
+                // These two are taken by the proxy itself.
+                .filter(|port| !matches!(*port, sandbox::PROXY_PORT | 53))
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect(),
             ca_pem: self.authority.as_ref().map(|authority| authority.pem()),
         });
         let setup = Setup {

@@ -62,6 +62,7 @@ impl Toolbox<'_> {
             ),
         };
         let mut text = format!("{line}\n{}", ran.output.text());
+        let brief = if refusals.is_empty() { brief } else { format!("{brief}; {}", refusals.join("; ")) };
         for refusal in &refusals {
             text.push('\n');
             text.push_str(refusal);

@@ -33,6 +33,15 @@ pub(crate) fn network(verb: NetworkVerb) -> Result<Exit, Failure> {
                     styled(DIM, terminal::safe(&rule.source))
                 ));
             }
+            let kept = grants::read(&file)?;
+            for (what, lists) in [
+                ("private", [&config.network.private, &kept.private]),
+                ("inspect", [&config.network.inspect, &kept.inspect]),
+            ] {
+                for host in lists.into_iter().flatten() {
+                    terminal::outln(&format!("{} {}", styled(DIM, what), terminal::safe(host)));
+                }
+            }
             terminal::outln(&format!("{} everything else", verdict(Verdict::Ask)));
         }
         NetworkVerb::Allow { rule, private, inspect } => {

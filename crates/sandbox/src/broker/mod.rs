@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use caller::Caller;
@@ -65,8 +65,25 @@ pub(crate) struct Broker {
     listener: Listener,
     area: Area,
     rules: Rules,
+    lock: Option<OwnedFd>,
     parked: Vec<Waiting>,
     refused: Vec<String>,
+}
+
+/// The right to move things in the workspace, until it is dropped.
+struct Turn<'a>(&'a OwnedFd);
+
+impl<'a> Turn<'a> {
+    fn take(lock: &'a OwnedFd) -> Result<Self, Errno> {
+        rustix::fs::flock(lock, FlockOperation::LockExclusive).map(|()| Self(lock))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // It fails for a bad descriptor only.
+        let _ = rustix::fs::flock(self.0, FlockOperation::Unlock);
+    }
 }
 
 impl AsFd for Broker {
@@ -76,9 +93,10 @@ impl AsFd for Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(listener: Listener, workspace: PathBuf, plan: &Plan) -> Self {
+    pub(crate) fn new(listener: Listener, workspace: PathBuf, plan: &Plan, lock: Option<OwnedFd>) -> Self {
         Self {
             listener,
+            lock,
             area: Area::new(workspace.clone(), plan.around()),
             rules: Rules::new(workspace, plan),
             parked: Vec::new(),
@@ -373,6 +391,8 @@ impl Broker {
             // It would leave a device behind.
             return Ok(Answer::Done(Err(Errno::INVAL)));
         }
+        // The brokers of one workspace take turns: what is judged is what is moved. Nobody else has this lock.
+        let _turn = self.lock.as_ref().map(Turn::take).transpose()?;
         let source = self.area.locate(caller, from_at, from, false)?;
         let target = self.area.locate(caller, at, path, false)?;
         if source.path.is_none() && target.path.is_none() {
@@ -392,22 +412,6 @@ impl Broker {
             target.written().as_slice(),
             flags,
         );
-        // Another command in this workspace may have put a directory in the file's place meanwhile.
-        let brought = self.rules.brings(&source, &target);
-        if renamed.is_ok()
-            && let Some(refusal) = brought
-            && target.kind().is_some_and(|kind| kind != FileType::RegularFile)
-        {
-            let back = if flags.contains(RenameFlags::EXCHANGE) { flags } else { RenameFlags::NOREPLACE };
-            rustix::fs::renameat_with(
-                &target.directory,
-                target.name.as_slice(),
-                &source.directory,
-                source.name.as_slice(),
-                back,
-            )?;
-            return Ok(refusal.into());
-        }
         Ok(Answer::Done(renamed))
     }
 }

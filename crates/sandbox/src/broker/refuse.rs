@@ -83,7 +83,7 @@ impl Rules {
     }
 
     /// The same for what is no regular file, by the paths alone.
-    pub(super) fn brings(&self, from: &Place, to: &Place) -> Option<Refusal> {
+    fn brings(&self, from: &Place, to: &Place) -> Option<Refusal> {
         if let Some(Brokered::Private(path)) = &from.path {
             // Or the paths of the workspace would mean something else.
             return self.workspace.starts_with(path).then_some(Refusal::Fixed);
