@@ -276,16 +276,20 @@ impl Broker {
         }
     }
 
+    /// The answer about something that the caller has open, where the broker does not act: it lies elsewhere, or its
+    /// name is one that the host trusts.
+    fn not_ours(&self, open: &OwnedFd) -> Result<Option<Answer>, Errno> {
+        Ok(match self.area.of(open)? {
+            None => Some(Answer::Kernel),
+            Some(Brokered::Workspace(path)) => self.rules.path(&path).map(Answer::Refused),
+            Some(Brokered::Private(_)) => None,
+        })
+    }
+
     /// Opens once more what the caller has open, as `/dev/stdout` and `/proc/self/fd/N` do.
     fn again(&self, open: &OwnedFd, flags: OFlags) -> Result<Answer, Errno> {
-        match self.area.of(open)? {
-            None => return Ok(Answer::Kernel),
-            Some(Brokered::Workspace(path)) => {
-                if let Some(path) = self.rules.path(&path) {
-                    return Ok(Answer::Refused(path));
-                }
-            }
-            Some(Brokered::Private(_)) => {}
+        if let Some(answer) = self.not_ours(open)? {
+            return Ok(answer);
         }
         let stat = rustix::fs::fstat(open)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -346,16 +350,10 @@ impl Broker {
             // An open file, mostly one without a name. Otherwise another name for a guarded file would be a way to
             // change it.
             Some(open) => {
-                if rustix::fs::fstat(open)?.st_nlink > 0 {
-                    match self.area.of(open)? {
-                        None => return Ok(Answer::Kernel),
-                        Some(Brokered::Workspace(path)) => {
-                            if let Some(path) = self.rules.path(&path) {
-                                return Ok(Answer::Refused(path));
-                            }
-                        }
-                        Some(Brokered::Private(_)) => {}
-                    }
+                if rustix::fs::fstat(open)?.st_nlink > 0
+                    && let Some(answer) = self.not_ours(open)?
+                {
+                    return Ok(answer);
                 }
                 (CWD, own_link(open).into_bytes(), AtFlags::SYMLINK_FOLLOW)
             }
